@@ -1,0 +1,48 @@
+//! Every limit on what a peer may send, in one place. A limit that is a guess says so.
+
+/// Largest gRPC message either side accepts, bytes. A block of this size holds hours of a switch with 48 ports.
+pub const MESSAGE_BYTES: usize = 1 << 20;
+/// Largest block after decompression, bytes: 16 times a message bounds what a hostile peer can make us allocate.
+pub const BLOCK_BYTES_UNPACKED: usize = 16 << 20;
+/// Most records in one block. A live batch has tens, a backlog batch thousands.
+pub const BLOCK_RECORDS: usize = 65_536;
+/// Most values of one result: an ifXTable walk of 1,000 ports with 30 columns fits.
+pub const RESULT_VALUES: usize = 32_768;
+/// Most values in one block, all results together.
+pub const BLOCK_VALUES: usize = 1 << 20;
+/// Most labels of one definition (guess: interfaces have four).
+pub const DEFINITION_LABELS: usize = 16;
+/// Longest label name, bytes.
+pub const LABEL_NAME_BYTES: usize = 64;
+/// Longest label value, bytes: sysDescr and ifAlias are at most 255 octets by their MIBs.
+pub const LABEL_VALUE_BYTES: usize = 255;
+/// Longest text of an agent event, bytes.
+pub const EVENT_TEXT_BYTES: usize = 512;
+/// Most checks in an assignment (guess: a county with 90 townships and ten checks each, twice over).
+pub const ASSIGNMENT_CHECKS: usize = 4_096;
+/// Most targets in an assignment.
+pub const ASSIGNMENT_TARGETS: usize = 4_096;
+/// Most ranges in an acknowledgement, a hello or a welcome. A spool that lost many segments has many gaps.
+pub const RANGES: usize = 1_024;
+/// Most problems reported with an assignment status.
+pub const PROBLEMS: usize = 64;
+/// Longest name, host name or other short text, bytes (RFC 1035 section 2.3.4 allows 255 for a name).
+pub const TEXT_BYTES: usize = 255;
+/// Largest certificate or certificate request, bytes.
+pub const CERTIFICATE_BYTES: usize = 8_192;
+/// Shortest check interval, ms. Emergency mode asks for 10 s (SRC-48); the laboratory for less.
+pub const CHECK_INTERVAL_MS_MIN: u32 = 100;
+/// Longest check interval, ms: 31 days.
+pub const CHECK_INTERVAL_MS_MAX: u32 = 31 * 86_400_000;
+/// Longest timeout of a check, ms (guess: a table walk over a satellite link).
+pub const CHECK_TIMEOUT_MS_MAX: u32 = 300_000;
+/// Most echo requests in one run.
+pub const ICMP_PACKETS: u32 = 1_000;
+/// Largest ICMP payload, bytes.
+pub const ICMP_PAYLOAD_BYTES: u32 = 65_000;
+/// Smallest ICMP payload, bytes: room for the nonce and sequence that tell our replies from others'.
+pub const ICMP_PAYLOAD_BYTES_MIN: u32 = 16;
+/// Most SNMP modules in one check.
+pub const SNMP_MODULES: usize = 32;
+/// Largest import file that the admin socket accepts, bytes: 6,918 rows need about 2 MiB.
+pub const IMPORT_BYTES: usize = 32 << 20;
