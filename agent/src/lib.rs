@@ -1,1 +1,3 @@
-//! TODO
+//! The agent of Extranet Monitor: probes, spools and sends.
+
+pub mod probe;

@@ -1,0 +1,178 @@
+//! The probe seam: one run of a check goes in, what was measured comes out.
+//!
+//! - [`icmp`]: echo over one socket per family and VRF, for all targets together;
+//! - [`tcp`]: a connection opened and closed at once;
+//! - [`snmp`]: scrapes of SNMP modules.
+//!
+//! A probe never fails: whatever goes wrong is an [`Outcome`] with a [`Reason`]. [`Outcome::Failed`] is a verdict on
+//! the target or the path, [`Outcome::NotMeasured`] says that this machine could not measure.
+
+pub mod icmp;
+pub mod snmp;
+pub mod tcp;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use extranet_proto::assignment::{Check, Probe};
+use extranet_proto::id::ObjectId;
+use extranet_proto::metric::Metric;
+use extranet_proto::record::{Definition, Outcome, Reason, Value};
+use extranet_proto::wire;
+use tokio::time::Instant;
+
+/// What a probe gets for one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// The check.
+    pub check: &'a Check,
+    /// Its target: resolved, allowed, and of the check's family.
+    pub address: IpAddr,
+    /// Name of the VRF device; empty = the default routing table.
+    pub vrf: &'a str,
+    /// When the run must be over.
+    pub deadline: Instant,
+}
+
+/// What one run gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// The verdict.
+    pub outcome: Outcome,
+    /// Why the outcome is not [`Outcome::Ok`].
+    pub reason: Reason,
+    /// How long the run took.
+    pub duration: Duration,
+    /// What was measured, in the order of the metric numbers.
+    pub values: Vec<Value>,
+    /// What the run discovered for the first time, or found changed.
+    pub definitions: Vec<Definition>,
+}
+
+impl Measured {
+    /// A run that ended well.
+    pub fn ok(duration: Duration, values: Vec<Value>) -> Self {
+        Self {
+            outcome: Outcome::Ok,
+            reason: Reason::None,
+            duration,
+            values,
+            definitions: Vec::new(),
+        }
+    }
+
+    /// A verdict on the target or the path.
+    pub fn failed(reason: Reason, duration: Duration, values: Vec<Value>) -> Self {
+        Self {
+            outcome: Outcome::Failed,
+            reason,
+            duration,
+            values,
+            definitions: Vec::new(),
+        }
+    }
+
+    /// The agent could not measure: says nothing about the target.
+    pub fn not_measured(reason: Reason, duration: Duration) -> Self {
+        Self {
+            outcome: Outcome::NotMeasured,
+            reason,
+            duration,
+            values: Vec::new(),
+            definitions: Vec::new(),
+        }
+    }
+}
+
+/// A value of the target itself, not of an object on it.
+pub(crate) const fn own_value(metric: Metric, raw: u64) -> Value {
+    Value {
+        metric,
+        object: ObjectId(0),
+        raw,
+    }
+}
+
+/// Whole microseconds of a duration; saturates after 584,000 years.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Hands out the ids of what the probes discover: from 1, unique for the process and so for its incarnation.
+#[derive(Debug, Clone)]
+pub struct ObjectIds(Arc<AtomicU32>);
+
+impl ObjectIds {
+    /// An allocator whose first id is 1.
+    pub fn new() -> Self {
+        Self(Arc::new(AtomicU32::new(1)))
+    }
+
+    /// An id that was never given before.
+    ///
+    /// Four billion objects are out of reach within one process: even a new id each second lasts 136 years.
+    pub fn allocate(&self) -> ObjectId {
+        ObjectId(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Default for ObjectIds {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All probes of an agent: one per process, cheap to clone.
+#[derive(Clone)]
+pub struct Probes {
+    icmp: icmp::Engine,
+    snmp: snmp::Poller,
+}
+
+impl Probes {
+    /// Opens nothing yet: sockets come with the first run that needs them.
+    pub fn new(objects: ObjectIds) -> Self {
+        Self {
+            icmp: icmp::Engine::new(),
+            snmp: snmp::Poller::new(objects),
+        }
+    }
+
+    /// Runs one check, at the latest until its deadline. Needs a Tokio runtime with I/O and time.
+    pub async fn run(&self, run: Run<'_>) -> Measured {
+        match &run.check.probe {
+            Probe::Icmp(probe) => self.icmp.run(&run, probe).await,
+            Probe::Tcp(probe) => tcp::run(&run, probe).await,
+            Probe::Snmp(probe) => self.snmp.run(&run, probe).await,
+        }
+    }
+
+    /// What this agent can do on this machine, for the hello.
+    pub fn capabilities(&self) -> Vec<wire::Capability> {
+        let mut all = self.icmp.capabilities();
+        all.push(wire::Capability::SnmpV1V2c);
+        all.push(wire::Capability::SnmpV3);
+        all
+    }
+
+    /// Privilege tier (SEC-G0): 0 = ordinary sockets, 1 = datagram ICMP, 2 = raw sockets.
+    pub fn privilege_tier(&self) -> u8 {
+        self.icmp.privilege_tier()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_ids_start_at_one_and_are_shared_by_clones() {
+        let ids = ObjectIds::new();
+        let clone = ids.clone();
+        assert_eq!(ids.allocate(), ObjectId(1));
+        assert_eq!(clone.allocate(), ObjectId(2));
+        assert_eq!(ids.allocate(), ObjectId(3));
+    }
+}
