@@ -1,3 +1,9 @@
-//! The agent of Extranet Monitor: probes, spools and sends.
+//! The agent of Extranet Monitor, as a library: the binary, the collector's own vantage and the tests run the same
+//! code.
+//!
+//! Modules in the order of the path of a result, then what the stages stand on.
 
 pub mod probe;
+
+pub mod clock;
+pub mod shell;
