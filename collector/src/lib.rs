@@ -1,1 +1,2 @@
-//! TODO
+//! The collector.
+pub mod pki;
