@@ -1,2 +1,6 @@
-//! The collector.
+//! The collector of Extranet Monitor, as a library: the binary and the tests run the same code.
+//!
+//! Modules in the order of the path of a result, then what the stages stand on.
+
 pub mod pki;
+pub mod self_stats;

@@ -15,8 +15,8 @@ use std::time::Duration;
 use extranet_proto::id::{AgentId, ApId};
 use extranet_proto::{ENROLMENT_SERVER_NAME, UPLINK_SERVER_NAME, limits};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -58,7 +58,9 @@ pub enum PkiError {
         source: rcgen::Error,
     },
     /// Key or certificate and its other half: one of the two files is missing.
-    #[error("{missing} is missing beside {present}: restore it from a backup, or move both away to start a new fleet")]
+    #[error(
+        "{missing} is missing beside {present}: restore it from a backup, or move both away to start a new fleet"
+    )]
     Half {
         /// The file that is there.
         present: PathBuf,
@@ -143,24 +145,45 @@ impl Authority {
     pub fn open(folder: &Path, wall_us: i64) -> Result<Self, PkiError> {
         let key_path = folder.join("ca.key");
         let certificate_path = folder.join("ca.der");
-        let unusable = |source| PkiError::Unusable { path: folder.to_owned(), source };
+        let unusable = |source| PkiError::Unusable {
+            path: folder.to_owned(),
+            source,
+        };
         let (key, certificate) = match (read(&key_path)?, read(&certificate_path)?) {
             (Some(key), Some(certificate)) => {
                 let key = KeyPair::try_from(key).map_err(unusable)?;
                 (key, CertificateDer::from(certificate))
             }
             (None, None) => create(folder, &key_path, &certificate_path, wall_us)?,
-            (Some(_), None) => return Err(PkiError::Half { present: key_path, missing: certificate_path }),
-            (None, Some(_)) => return Err(PkiError::Half { present: certificate_path, missing: key_path }),
+            (Some(_), None) => {
+                return Err(PkiError::Half {
+                    present: key_path,
+                    missing: certificate_path,
+                });
+            }
+            (None, Some(_)) => {
+                return Err(PkiError::Half {
+                    present: certificate_path,
+                    missing: key_path,
+                });
+            }
         };
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(unusable)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).map_err(|error| PkiError::Tls(error.to_string()))?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
+        roots
+            .add(certificate.clone())
             .map_err(|error| PkiError::Tls(error.to_string()))?;
-        Ok(Self { issuer, certificate, verifier, provider })
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| PkiError::Tls(error.to_string()))?;
+        Ok(Self {
+            issuer,
+            certificate,
+            verifier,
+            provider,
+        })
     }
 
     /// The authority's certificate.
@@ -189,31 +212,55 @@ impl Authority {
         &self,
         wall_us: i64,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
-        let failed = |source| PkiError::Make { what: "server", source };
+        let failed = |source| PkiError::Make {
+            what: "server",
+            source,
+        };
         let key = KeyPair::generate().map_err(failed)?;
-        let names = vec![UPLINK_SERVER_NAME.to_owned(), ENROLMENT_SERVER_NAME.to_owned()];
+        let names = vec![
+            UPLINK_SERVER_NAME.to_owned(),
+            ENROLMENT_SERVER_NAME.to_owned(),
+        ];
         let mut params = CertificateParams::new(names).map_err(failed)?;
         params.distinguished_name = name("extranet-collector");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         leaf(&mut params, wall_us, SERVER_LIFE);
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok((vec![certificate.der().clone(), self.certificate.clone()], key))
+        Ok((
+            vec![certificate.der().clone(), self.certificate.clone()],
+            key,
+        ))
     }
 
     /// Makes a certificate for the key in a PKCS #10 request, whose own signature proves that the sender holds the key.
-    pub fn issue(&self, request: &[u8], agent: &AgentId, ap: &ApId, wall_us: i64) -> Result<Issued, Refused> {
+    pub fn issue(
+        &self,
+        request: &[u8],
+        agent: &AgentId,
+        ap: &ApId,
+        wall_us: i64,
+    ) -> Result<Issued, Refused> {
         check_size(request)?;
-        let request = CertificateSigningRequestParams::from_der(&request.into()).map_err(|_| Refused::Request)?;
+        let request = CertificateSigningRequestParams::from_der(&request.into())
+            .map_err(|_| Refused::Request)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = name(agent.as_str());
-        params.distinguished_name.push(DnType::OrganizationalUnitName, ap.as_str());
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, ap.as_str());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         leaf(&mut params, wall_us, AGENT_LIFE);
         let not_after_wall_us = params.not_after.unix_timestamp().saturating_mul(1_000_000);
-        let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(|_| Refused::Ours)?;
+        let certificate = params
+            .signed_by(&request.public_key, &self.issuer)
+            .map_err(|_| Refused::Ours)?;
         let certificate = certificate.der().clone();
-        Ok(Issued { digest: digest(&certificate), certificate, not_after_wall_us })
+        Ok(Issued {
+            digest: digest(&certificate),
+            certificate,
+            not_after_wall_us,
+        })
     }
 
     /// Checks that `certificate` is one of ours that may still be renewed, and that its key signed `request`.
@@ -233,10 +280,14 @@ impl Authority {
         }
         // A lapsed certificate is judged at its last second: the grace period was checked above.
         let at_us = wall_us.min(subject.not_after_wall_us - 1_000_000);
-        let at = UnixTime::since_unix_epoch(Duration::from_micros(u64::try_from(at_us).unwrap_or(0)));
+        let at =
+            UnixTime::since_unix_epoch(Duration::from_micros(u64::try_from(at_us).unwrap_or(0)));
         let presented = CertificateDer::from(certificate);
-        self.verifier.verify_client_cert(&presented, &[], at).map_err(|_| Refused::NotOurs)?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| Refused::Certificate)?;
+        self.verifier
+            .verify_client_cert(&presented, &[], at)
+            .map_err(|_| Refused::NotOurs)?;
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(certificate).map_err(|_| Refused::Certificate)?;
         let key = &parsed.public_key().subject_public_key.data;
         ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_ASN1, key)
             .verify(request, signature)
@@ -247,7 +298,8 @@ impl Authority {
 
 /// Reads the agent id and the end of a certificate. Says nothing about who issued it.
 pub fn subject(certificate: &[u8]) -> Result<Subject, Refused> {
-    let (rest, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| Refused::Certificate)?;
+    let (rest, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|_| Refused::Certificate)?;
     if !rest.is_empty() {
         return Err(Refused::Certificate);
     }
@@ -257,8 +309,15 @@ pub fn subject(certificate: &[u8]) -> Result<Subject, Refused> {
     };
     let text = common_name.as_str().map_err(|_| Refused::Certificate)?;
     let agent = AgentId::new(text).map_err(|_| Refused::Certificate)?;
-    let not_after_wall_us = parsed.validity().not_after.timestamp().saturating_mul(1_000_000);
-    Ok(Subject { agent, not_after_wall_us })
+    let not_after_wall_us = parsed
+        .validity()
+        .not_after
+        .timestamp()
+        .saturating_mul(1_000_000);
+    Ok(Subject {
+        agent,
+        not_after_wall_us,
+    })
 }
 
 /// SHA-256.
@@ -269,7 +328,11 @@ pub fn digest(bytes: &[u8]) -> [u8; 32] {
 }
 
 fn check_size(bytes: &[u8]) -> Result<(), Refused> {
-    if bytes.len() > limits::CERTIFICATE_BYTES { Err(Refused::TooLarge(bytes.len())) } else { Ok(()) }
+    if bytes.len() > limits::CERTIFICATE_BYTES {
+        Err(Refused::TooLarge(bytes.len()))
+    } else {
+        Ok(())
+    }
 }
 
 fn name(common_name: &str) -> DistinguishedName {
@@ -297,7 +360,8 @@ fn serial_number() -> SerialNumber {
 }
 
 fn instant(wall_us: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp(wall_us.div_euclid(1_000_000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp(wall_us.div_euclid(1_000_000))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 fn create(
@@ -306,10 +370,17 @@ fn create(
     certificate_path: &Path,
     wall_us: i64,
 ) -> Result<(KeyPair, CertificateDer<'static>), PkiError> {
-    let failed = |source| PkiError::Make { what: "authority's", source };
+    let failed = |source| PkiError::Make {
+        what: "authority's",
+        source,
+    };
     let key = KeyPair::generate().map_err(failed)?;
     let mut params = CertificateParams::default();
-    let fleet: String = digest(key.public_key_raw()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let fleet: String = digest(key.public_key_raw())
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     params.distinguished_name = name(&format!("Extranet Monitor fleet {fleet}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -319,9 +390,17 @@ fn create(
     let certificate = params.self_signed(&key).map_err(failed)?.der().clone();
     let file = |operation, path: &Path| {
         let path = path.to_owned();
-        move |source| PkiError::File { operation, path, source }
+        move |source| PkiError::File {
+            operation,
+            path,
+            source,
+        }
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(file("create", folder))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(file("create", folder))?;
     write_new(key_path, &key.serialize_der(), 0o600).map_err(file("write", key_path))?;
     write_new(certificate_path, &certificate, 0o644).map_err(file("write", certificate_path))?;
     tracing::info!(folder = %folder.display(), fleet, "certification authority created");
@@ -332,14 +411,23 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, PkiError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::File { operation: "read", path: path.to_owned(), source }),
+        Err(source) => Err(PkiError::File {
+            operation: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Writes beside the final name, syncs and renames, so that a cut leaves the whole file or none.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
@@ -364,7 +452,11 @@ mod tests {
     }
 
     fn request(key: &KeyPair) -> Vec<u8> {
-        CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+        CertificateParams::default()
+            .serialize_request(key)
+            .unwrap()
+            .der()
+            .to_vec()
     }
 
     fn sign(key: &KeyPair, bytes: &[u8]) -> Vec<u8> {
@@ -372,7 +464,10 @@ mod tests {
     }
 
     fn ids() -> (AgentId, ApId) {
-        (AgentId::new("village-1").unwrap(), ApId::new("540121-001").unwrap())
+        (
+            AgentId::new("village-1").unwrap(),
+            ApId::new("540121-001").unwrap(),
+        )
     }
 
     #[test]
@@ -380,39 +475,63 @@ mod tests {
         let (folder, first) = authority();
         let again = Authority::open(&folder.path().join("pki"), NOW + DAY).unwrap();
         assert_eq!(first.fingerprint(), again.fingerprint());
-        let mode = std::fs::metadata(folder.path().join("pki/ca.key")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(folder.path().join("pki/ca.key"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::remove_file(folder.path().join("pki/ca.der")).unwrap();
-        assert!(matches!(Authority::open(&folder.path().join("pki"), NOW), Err(PkiError::Half { .. })));
+        assert!(matches!(
+            Authority::open(&folder.path().join("pki"), NOW),
+            Err(PkiError::Half { .. })
+        ));
     }
 
     #[test]
     fn an_issued_certificate_names_its_agent_and_nothing_the_request_asked_for() {
         let (_folder, authority) = authority();
         let key = KeyPair::generate().unwrap();
-        let mut asked = CertificateParams::new(vec!["uplink.extranet.internal".to_owned()]).unwrap();
+        let mut asked =
+            CertificateParams::new(vec!["uplink.extranet.internal".to_owned()]).unwrap();
         asked.distinguished_name = name("somebody-else");
         let asked = asked.serialize_request(&key).unwrap();
         let (agent, ap) = ids();
         let issued = authority.issue(asked.der(), &agent, &ap, NOW).unwrap();
         assert_eq!(subject(&issued.certificate).unwrap().agent, agent);
-        assert_eq!(subject(&issued.certificate).unwrap().not_after_wall_us, issued.not_after_wall_us);
+        assert_eq!(
+            subject(&issued.certificate).unwrap().not_after_wall_us,
+            issued.not_after_wall_us
+        );
         let (_, parsed) = x509_parser::parse_x509_certificate(&issued.certificate).unwrap();
         assert!(parsed.subject_alternative_name().unwrap().is_none());
         let at = UnixTime::since_unix_epoch(Duration::from_micros(NOW as u64));
-        assert!(authority.verifier().verify_client_cert(&issued.certificate, &[], at).is_ok());
+        assert!(
+            authority
+                .verifier()
+                .verify_client_cert(&issued.certificate, &[], at)
+                .is_ok()
+        );
     }
 
     #[test]
     fn requests_that_are_not_requests_are_refused() {
         let (_folder, authority) = authority();
         let (agent, ap) = ids();
-        assert_eq!(authority.issue(b"garbage", &agent, &ap, NOW).unwrap_err(), Refused::Request);
+        assert_eq!(
+            authority.issue(b"garbage", &agent, &ap, NOW).unwrap_err(),
+            Refused::Request
+        );
         let mut forged = request(&KeyPair::generate().unwrap());
         *forged.last_mut().unwrap() ^= 1;
-        assert_eq!(authority.issue(&forged, &agent, &ap, NOW).unwrap_err(), Refused::Request);
+        assert_eq!(
+            authority.issue(&forged, &agent, &ap, NOW).unwrap_err(),
+            Refused::Request
+        );
         let large = vec![0; limits::CERTIFICATE_BYTES + 1];
-        assert!(matches!(authority.issue(&large, &agent, &ap, NOW), Err(Refused::TooLarge(_))));
+        assert!(matches!(
+            authority.issue(&large, &agent, &ap, NOW),
+            Err(Refused::TooLarge(_))
+        ));
     }
 
     #[test]
@@ -421,16 +540,39 @@ mod tests {
         let (_other_folder, theirs) = authority();
         let (agent, ap) = ids();
         let old = KeyPair::generate().unwrap();
-        let certificate = ours.issue(&request(&old), &agent, &ap, NOW).unwrap().certificate;
+        let certificate = ours
+            .issue(&request(&old), &agent, &ap, NOW)
+            .unwrap()
+            .certificate;
         let new = request(&KeyPair::generate().unwrap());
         let good = sign(&old, &new);
-        assert_eq!(ours.check_renewal(&certificate, &new, &good, NOW).unwrap().agent, agent);
+        assert_eq!(
+            ours.check_renewal(&certificate, &new, &good, NOW)
+                .unwrap()
+                .agent,
+            agent
+        );
         // Lapsed for 30 days: within the grace period. For 70: outside.
-        assert!(ours.check_renewal(&certificate, &new, &good, NOW + 395 * DAY).is_ok());
-        assert_eq!(ours.check_renewal(&certificate, &new, &good, NOW + 435 * DAY), Err(Refused::Expired));
+        assert!(
+            ours.check_renewal(&certificate, &new, &good, NOW + 395 * DAY)
+                .is_ok()
+        );
+        assert_eq!(
+            ours.check_renewal(&certificate, &new, &good, NOW + 435 * DAY),
+            Err(Refused::Expired)
+        );
         let other_key = sign(&KeyPair::generate().unwrap(), &new);
-        assert_eq!(ours.check_renewal(&certificate, &new, &other_key, NOW), Err(Refused::Signature));
-        assert_eq!(theirs.check_renewal(&certificate, &new, &good, NOW), Err(Refused::NotOurs));
-        assert_eq!(ours.check_renewal(b"junk", &new, &good, NOW), Err(Refused::Certificate));
+        assert_eq!(
+            ours.check_renewal(&certificate, &new, &other_key, NOW),
+            Err(Refused::Signature)
+        );
+        assert_eq!(
+            theirs.check_renewal(&certificate, &new, &good, NOW),
+            Err(Refused::NotOurs)
+        );
+        assert_eq!(
+            ours.check_renewal(b"junk", &new, &good, NOW),
+            Err(Refused::Certificate)
+        );
     }
 }
