@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs what the tests need and passes them all: format, lints, documentation, every test. Run it as root: the
+# laboratory makes network namespaces and a small tmpfs. The last line says how many tests passed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo 'tests/run.sh: run me as root (network namespaces, nft, tmpfs)' >&2
+  exit 1
+fi
+
+# shellcheck source=deploy/debian-packages.sh
+. deploy/debian-packages.sh
+install_missing \
+  cc:gcc \
+  curl:curl \
+  ip:iproute2 \
+  nft:nftables \
+  ping:iputils-ping \
+  prometheus-alertmanager:prometheus-alertmanager \
+  prometheus:prometheus \
+  setpriv:util-linux \
+  snmpd:snmpd \
+  snmpget:snmp \
+  victoria-metrics:victoria-metrics
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# A whole run never profits from incremental files, and they double the size of the target folder.
+export CARGO_INCREMENTAL=0
+
+step() { printf '\n== %s\n' "$*"; "$@"; }
+
+step cargo fmt --all --check
+step cargo clippy --locked --workspace --all-targets -- -D warnings
+RUSTDOCFLAGS='-D warnings' step cargo doc --locked --workspace --no-deps --document-private-items
+# The binaries that the scenarios start, with the features of the test build, so that nothing is compiled twice.
+step cargo build --locked --workspace --bins --tests
+step cargo test --locked --workspace --doc --quiet
+
+if cargo nextest --version >/dev/null 2>&1; then
+  step cargo nextest run --locked --workspace --status-level slow --final-status-level slow --no-fail-fast 2>&1 | tee target/tests.log
+  # "Summary [ 61.2s] 214 tests run: 214 passed (3 slow), 0 skipped"
+  passed=$(sed -n 's/.*tests\{0,1\} run: \([0-9]*\) passed.*/\1/p' target/tests.log)
+else
+  step cargo test --locked --workspace --lib --bins --tests --no-fail-fast 2>&1 | tee target/tests.log
+  passed=$(sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' target/tests.log | paste -sd+ | sed 's/^$/0/')
+  passed=$((passed))
+fi
+[ "${passed:-0}" -gt 0 ] || { echo 'the runner reported no test' >&2; exit 1; }
+echo "$passed passed"
