@@ -6,4 +6,6 @@
 pub mod probe;
 
 pub mod clock;
+pub mod config;
+pub mod identity;
 pub mod shell;

@@ -1,0 +1,253 @@
+//! Configuration of the agent: /etc/extranet/agent.toml.
+//!
+//! Every key has a working default; `deploy/examples/agent.toml` shows them all and is checked against this file by a
+//! test. The agent knows collector addresses, its state folder and the prefixes it may probe; everything it measures
+//! comes as an assignment.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub mod reader;
+
+use reader::{Problems, Reader, read};
+
+/// Where the configuration stands when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/extranet/agent.toml";
+
+/// Private, shared (RFC 6598), link-local and loopback addresses: what an agent may probe when the package says
+/// nothing else (OPS-13).
+const DEFAULT_PREFIXES: [&str; 9] = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "127.0.0.0/8",
+    "fc00::/7",
+    "fe80::/10",
+    "::1/128",
+];
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Collectors, tried in turn.
+    pub collectors: Vec<HostPort>,
+    /// Key, certificate, spool and last good assignment.
+    pub state_dir: PathBuf,
+    /// A file with a ticket: an agent that is not enrolled yet enrols with it when it starts.
+    pub ticket_file: Option<PathBuf>,
+    /// Only addresses inside are probed, whatever an assignment says.
+    pub allowed_prefixes: Vec<IpNet>,
+    /// Section `[spool]`.
+    pub spool: SpoolConfig,
+    /// Section `[uplink]`.
+    pub uplink: UplinkConfig,
+    /// Where statistics about the agent itself are served (`[self] listen`); `None` = not at all.
+    pub self_listen: Option<SocketAddr>,
+    /// `[log] filter`, in the syntax of tracing-subscriber's `EnvFilter`.
+    pub log_filter: String,
+}
+
+/// Section `[spool]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Largest size on disk; the oldest records are dropped, and counted, to stay below.
+    pub max_bytes: u64,
+    /// Older records are dropped, and counted.
+    pub max_age: Duration,
+    /// What a power cut may take at most: records are forced to disk this often, and before they are sent.
+    pub sync_interval: Duration,
+}
+
+/// Section `[uplink]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkConfig {
+    /// The first retry waits a random time up to this.
+    pub backoff_min: Duration,
+    /// Each further retry waits up to twice as long, up to this.
+    pub backoff_max: Duration,
+    /// Address lookup, connection, TLS and greeting together.
+    pub connect_timeout: Duration,
+    /// A silent connection is asked for a sign of life (HTTP/2 ping) this often...
+    pub keepalive_interval: Duration,
+    /// ... and given up when none comes within this time.
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::parse("default", "").expect("the defaults are valid")
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was read and is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::parse(&path.display().to_string(), &text)?)
+    }
+
+    /// Reads a text; `origin` names it in problems.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, Problems> {
+        read(origin, text, |top| {
+            let prefixes = DEFAULT_PREFIXES.map(|text| text.parse().expect("written as prefixes"));
+            let default_collector = HostPort {
+                host: "collector.extranet.internal".to_owned(),
+                port: 8443,
+            };
+            let collectors = top.list("collectors", vec![default_collector]);
+            if collectors.is_empty() {
+                top.problem("collectors", "at least one address is needed");
+            }
+            Self {
+                collectors,
+                state_dir: top.path("state_dir", "/var/lib/extranet-agent"),
+                ticket_file: top.optional_path("ticket_file"),
+                allowed_prefixes: top.list("allowed_prefixes", prefixes.to_vec()),
+                spool: top.section("spool", SpoolConfig::read),
+                uplink: top.section("uplink", UplinkConfig::read),
+                self_listen: top.section("self", |this| this.listen("listen", None)),
+                log_filter: top.section("log", log_filter),
+            }
+        })
+    }
+}
+
+/// Reads `filter` of a section `[log]` and checks its syntax.
+pub fn log_filter(log: &mut Reader<'_>) -> String {
+    let filter = log.string("filter", "info");
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&filter) {
+        log.problem("filter", format!("{filter:?} cannot be used: {error}"));
+    }
+    filter
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl SpoolConfig {
+    fn read(spool: &mut Reader<'_>) -> Self {
+        Self {
+            // 30 days of a village plan (docs/performance.md). Less than 1 MiB could not hold two segments.
+            max_bytes: spool.bytes("max_bytes", 64 << 20, 1 << 20..=1 << 40),
+            max_age: spool.duration("max_age", 30 * DAY, 60 * SECOND..=3_650 * DAY),
+            sync_interval: spool.duration(
+                "sync_interval",
+                5 * SECOND,
+                Duration::from_millis(50)..=600 * SECOND,
+            ),
+        }
+    }
+}
+
+impl UplinkConfig {
+    fn read(uplink: &mut Reader<'_>) -> Self {
+        let shortest = Duration::from_millis(10);
+        let this = Self {
+            backoff_min: uplink.duration("backoff_min", SECOND, shortest..=3_600 * SECOND),
+            backoff_max: uplink.duration("backoff_max", 60 * SECOND, shortest..=DAY),
+            connect_timeout: uplink.duration(
+                "connect_timeout",
+                30 * SECOND,
+                100 * shortest..=600 * SECOND,
+            ),
+            // A ping costs about 170 bytes of IP traffic both ways: one every five minutes stays below 5 bit/s on a
+            // satellite link, where batches flow every minute anyway.
+            keepalive_interval: uplink.duration("keepalive_interval", 300 * SECOND, SECOND..=DAY),
+            keepalive_timeout: uplink.duration(
+                "keepalive_timeout",
+                30 * SECOND,
+                SECOND..=600 * SECOND,
+            ),
+        };
+        if this.backoff_min > this.backoff_max {
+            uplink.problem("backoff_min", "must not be longer than backoff_max");
+        }
+        this
+    }
+}
+
+/// `name:port`, `192.0.2.1:port` or `[2001:db8::1]:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return if address.port() == 0 {
+                Err("port 0 cannot be connected to")
+            } else {
+                Ok(address.into())
+            };
+        }
+        let (host, port) = text
+            .rsplit_once(':')
+            .ok_or("write host:port, as \"collector.example:8443\"")?;
+        let valid_host = !host.is_empty()
+            && host.len() <= 253
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        if !valid_host {
+            return Err("the host must be a name, an IPv4 address or an IPv6 address in brackets");
+        }
+        match port.parse() {
+            Ok(0) | Err(_) => Err("the port must be a number from 1 to 65535"),
+            Ok(port) => Ok(Self {
+                host: host.to_owned(),
+                port,
+            }),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Who this agent is: ticket, key and certificate.
+
+pub mod ticket;
