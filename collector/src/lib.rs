@@ -2,5 +2,7 @@
 //!
 //! Modules in the order of the path of a result, then what the stages stand on.
 
+pub mod listen;
+
 pub mod pki;
 pub mod self_stats;
