@@ -4,5 +4,6 @@
 
 pub mod listen;
 
+pub mod config;
 pub mod pki;
 pub mod self_stats;

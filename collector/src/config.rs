@@ -1,0 +1,264 @@
+//! Configuration of the collector: /etc/extranet/collector.toml.
+//!
+//! Every key has a working default; `deploy/examples/collector.toml` shows them all and is checked against this file by
+//! a test. What is measured stands in plans and in the inventory, not here.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use extranet_agent::config::log_filter;
+use extranet_agent::config::reader::{Problems, Reader, read};
+use ipnet::IpNet;
+
+/// Where the configuration stands when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/extranet/collector.toml";
+
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The one port for agents: uplink and enrolment.
+    pub listen: SocketAddr,
+    /// Ingest log, catalogue, certification authority, admin socket.
+    pub state_dir: PathBuf,
+    /// A plan to start with, in place of the built-in one, as long as none was applied.
+    pub plan_file: Option<PathBuf>,
+    /// How often time itself is written to the log, so that silence is an input too.
+    pub tick: Duration,
+    /// Section `[ingest]`.
+    pub ingest: IngestConfig,
+    /// Section `[state]`.
+    pub state: StateConfig,
+    /// Section `[vantage]`.
+    pub vantage: VantageConfig,
+    /// Section `[alertmanager]`.
+    pub alertmanager: AlertmanagerConfig,
+    /// Sections `[[remote_write]]`.
+    pub remote_write: Vec<RemoteWriteConfig>,
+    /// Where statistics about the collector itself are served (`[self] listen`); `None` = not at all.
+    pub self_listen: Option<SocketAddr>,
+    /// `[log] filter`, in the syntax of tracing-subscriber's `EnvFilter`.
+    pub log_filter: String,
+}
+
+/// Section `[ingest]`: the log that holds every input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestConfig {
+    /// Largest size on disk. What the catalogue has taken over makes room, oldest first; when nothing more can go,
+    /// nothing is acknowledged and agents keep their results.
+    pub max_bytes: u64,
+    /// How far back a replay can go.
+    pub max_age: Duration,
+}
+
+/// Section `[state]`: when an access point counts as down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateConfig {
+    /// Length of a slot, the unit in which availability is decided.
+    pub slot: Duration,
+    /// Bad slots in a row until an access point is down.
+    pub bad_slots: u32,
+    /// Good slots in a row until it is up again.
+    pub good_slots: u32,
+    /// An agent from which nothing came for this long is silent. That alone does not make its site down.
+    pub silent_after: Duration,
+}
+
+/// Section `[vantage]`: the collector's own measurements, from the centre.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VantageConfig {
+    /// Whether the collector measures at all.
+    pub enabled: bool,
+    /// Only addresses inside are probed, whatever inventory and plans say.
+    pub allowed_prefixes: Vec<IpNet>,
+}
+
+/// Section `[alertmanager]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertmanagerConfig {
+    /// Base addresses, as `http://127.0.0.1:9093`. Each alert goes to all of them. Empty = no alerts are sent.
+    pub urls: Vec<String>,
+    /// A firing alert is repeated this often: Alertmanager forgets what is not repeated.
+    pub resend: Duration,
+}
+
+/// A section `[[remote_write]]`: a metrics engine that takes Prometheus remote write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteWriteConfig {
+    /// Names its cursor and its statistics; changing it sends everything again.
+    pub name: String,
+    /// As `http://127.0.0.1:8428/api/v1/write`.
+    pub url: String,
+    /// After a restart, what was acknowledged within this time is sent again: `VictoriaMetrics` acknowledges seconds
+    /// before data is durable.
+    pub cursor_lag: Duration,
+    /// Samples wait this long for company.
+    pub flush: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::parse("default", "").expect("the defaults are valid")
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was read and is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+impl Config {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self::parse(&path.display().to_string(), &text)?)
+    }
+
+    /// Reads a text; `origin` names it in problems.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, Problems> {
+        read(origin, text, |top| Self {
+            listen: top.parsed("listen", SocketAddr::from((Ipv6Addr::UNSPECIFIED, 8443))),
+            state_dir: top.path("state_dir", "/var/lib/extranet-collector"),
+            plan_file: top.optional_path("plan_file"),
+            tick: top.duration("tick", 60 * SECOND, SECOND / 10..=3_600 * SECOND),
+            ingest: top.section("ingest", |ingest| IngestConfig {
+                // 30,000 samples/s at 3 bytes for 35 days would be 270 GiB; a machine that small is not the default.
+                max_bytes: ingest.bytes("max_bytes", 64 << 30, 1 << 20..=1 << 50),
+                max_age: ingest.duration("max_age", 35 * DAY, 60 * SECOND..=3_650 * DAY),
+            }),
+            state: top.section("state", StateConfig::read),
+            vantage: top.section("vantage", |vantage| VantageConfig {
+                enabled: vantage.boolean("enabled", true),
+                allowed_prefixes: vantage.list(
+                    "allowed_prefixes",
+                    extranet_agent::config::Config::default().allowed_prefixes,
+                ),
+            }),
+            alertmanager: top.section("alertmanager", AlertmanagerConfig::read),
+            remote_write: remote_writes(top),
+            self_listen: top.section("self", |this| this.listen("listen", None)),
+            log_filter: top.section("log", log_filter),
+        })
+    }
+}
+
+impl StateConfig {
+    fn read(state: &mut Reader<'_>) -> Self {
+        let slots = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            slot: state.duration("slot", 60 * SECOND, SECOND..=3_600 * SECOND),
+            bad_slots: slots(state.integer("bad_slots", 3, 1..=1_000)),
+            good_slots: slots(state.integer("good_slots", 3, 1..=1_000)),
+            silent_after: state.duration("silent_after", 900 * SECOND, SECOND..=30 * DAY),
+        }
+    }
+}
+
+impl AlertmanagerConfig {
+    fn read(section: &mut Reader<'_>) -> Self {
+        let urls: Vec<String> = section.list("urls", Vec::new());
+        for problem in urls.iter().filter_map(|url| url_problem(url)) {
+            section.problem("urls", problem);
+        }
+        Self {
+            urls,
+            resend: section.duration("resend", 60 * SECOND, SECOND..=3_600 * SECOND),
+        }
+    }
+}
+
+fn remote_writes(top: &mut Reader<'_>) -> Vec<RemoteWriteConfig> {
+    let mut names = std::collections::BTreeSet::new();
+    top.sections("remote_write", |target| {
+        let name = target.required_string("name");
+        if !name.is_empty() && !names.insert(name.clone()) {
+            target.problem("name", format!("{name:?} is used twice"));
+        }
+        let url = target.required_string("url");
+        if let Some(problem) = url_problem(&url) {
+            target.problem("url", problem);
+        }
+        RemoteWriteConfig {
+            name,
+            url,
+            cursor_lag: target.duration("cursor_lag", 30 * SECOND, Duration::ZERO..=DAY),
+            flush: target.duration("flush", 5 * SECOND, SECOND / 10..=300 * SECOND),
+        }
+    })
+}
+
+/// Both engines sit beside the collector or behind a proxy that does TLS: the collector itself speaks plain HTTP.
+fn url_problem(url: &str) -> Option<String> {
+    let host = url
+        .strip_prefix("http://")
+        .map(|rest| rest.split('/').next().unwrap_or_default());
+    match host {
+        Some(host) if !host.is_empty() => None,
+        _ => Some(format!(
+            "{url:?} must be an address such as http://127.0.0.1:8428/"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../deploy/examples/collector.toml");
+
+    #[test]
+    fn the_example_file_shows_the_defaults() {
+        assert_eq!(
+            Config::parse("example", EXAMPLE).unwrap(),
+            Config::default()
+        );
+    }
+
+    #[test]
+    fn the_example_file_with_everything_switched_on_is_valid() {
+        let everything: String = EXAMPLE
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line)))
+            .collect();
+        let config = Config::parse("example", &everything).unwrap();
+        assert_eq!(config.remote_write.len(), 1);
+        assert!(config.plan_file.is_some());
+    }
+
+    #[test]
+    fn all_problems_come_at_once() {
+        let text = "listen = 'here'\ntik = '1s'\n[state]\nbad_slots = 0\n[[remote_write]]\nurl = 'https://x'\n\
+                    [[remote_write]]\nname = 'a'\nurl = 'http://x/'\nflush = '9000s'\n";
+        let problems = Config::parse("c.toml", text).unwrap_err().to_string();
+        for expected in [
+            "c.toml:1: listen",
+            "c.toml:2: tik",
+            "state.bad_slots",
+            "[0].name",
+            "[0].url",
+            "[1].flush",
+        ] {
+            assert!(
+                problems.contains(expected),
+                "{expected} is not in:\n{problems}"
+            );
+        }
+    }
+}
