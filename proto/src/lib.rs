@@ -15,12 +15,16 @@
 
 pub mod assignment;
 pub mod block;
+mod error;
 pub mod id;
 pub mod limits;
 pub mod metric;
 pub mod ranges;
 pub mod record;
 pub mod session;
+mod varint;
+
+pub use error::ProtoError;
 
 /// Generated from `proto/extranet/v1/*.proto`.
 #[expect(
@@ -29,7 +33,6 @@ pub mod session;
     clippy::pedantic,
     clippy::clone_on_ref_ptr,
     clippy::unwrap_used,
-    unreachable_pub,
     reason = "generated code"
 )]
 pub mod wire {
