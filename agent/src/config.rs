@@ -115,7 +115,7 @@ impl Config {
     /// Reads a text; `origin` names it in problems.
     pub fn parse(origin: &str, text: &str) -> Result<Self, Problems> {
         read(origin, text, |top| {
-            let prefixes = DEFAULT_PREFIXES.map(|text| text.parse().expect("written as prefixes"));
+            let prefixes = DEFAULT_PREFIXES.iter().filter_map(|text| text.parse().ok());
             let default_collector = HostPort {
                 host: "collector.extranet.internal".to_owned(),
                 port: 8443,
@@ -128,7 +128,7 @@ impl Config {
                 collectors,
                 state_dir: top.path("state_dir", "/var/lib/extranet-agent"),
                 ticket_file: top.optional_path("ticket_file"),
-                allowed_prefixes: top.list("allowed_prefixes", prefixes.to_vec()),
+                allowed_prefixes: top.list("allowed_prefixes", prefixes.collect()),
                 spool: top.section("spool", SpoolConfig::read),
                 uplink: top.section("uplink", UplinkConfig::read),
                 self_listen: top.section("self", |this| this.listen("listen", None)),
@@ -148,7 +148,7 @@ pub fn log_filter(log: &mut Reader<'_>) -> String {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 impl SpoolConfig {
     fn read(spool: &mut Reader<'_>) -> Self {

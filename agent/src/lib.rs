@@ -7,5 +7,7 @@ pub mod probe;
 
 pub mod clock;
 pub mod config;
+pub mod dial;
 pub mod identity;
 pub mod shell;
+pub mod state_file;
