@@ -5,6 +5,10 @@
 
 pub mod probe;
 
+pub mod packet;
+
+pub mod net;
+
 pub mod clock;
 pub mod config;
 pub mod dial;

@@ -157,6 +157,11 @@ impl Probes {
         all
     }
 
+    /// What the ICMP engine counted since the process started, for self-statistics.
+    pub fn icmp_counts(&self) -> icmp::Counts {
+        self.icmp.counts()
+    }
+
     /// Privilege tier (SEC-G0): 0 = ordinary sockets, 1 = datagram ICMP, 2 = raw sockets.
     pub fn privilege_tier(&self) -> u8 {
         self.icmp.privilege_tier()

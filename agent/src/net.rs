@@ -1,0 +1,9 @@
+//! What touches the kernel: sockets and the clock reads that belong to them.
+//!
+//! - [`refusal`]: what an error of a system call says about a probe;
+//! - [`stamp`]: the departure time of a packet, and whether the system clock stepped since;
+//! - [`icmp_socket`]: one ICMP socket, datagram or raw, for all targets of a family and VRF.
+
+pub mod icmp_socket;
+pub mod refusal;
+pub mod stamp;

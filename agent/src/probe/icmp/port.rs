@@ -1,0 +1,358 @@
+//! One socket, the table of the requests that are out on it, and the task that reads what comes back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use extranet_proto::assignment::Family;
+use extranet_proto::record::{Outcome, Reason};
+use nix::errno::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::burst::{Answer, Burst, Departure, Verdict};
+use super::counts::Counters;
+use super::locked;
+use super::token::{Recognised, Tokens, came_back_whole};
+use crate::net::icmp_socket::{Arrival, ErrorReport, IcmpSocket, ReceiveBuffer, Received};
+use crate::net::refusal::Refusal;
+use crate::net::stamp::{ClockOffset, real_ns};
+use crate::packet::icmp::{self, Echo, Message};
+use crate::packet::trouble;
+
+/// Messages read in one go, so that a flood does not keep the thread from its other tasks.
+const DRAIN_LIMIT: usize = 512;
+/// How often a request is tried: an error of the call may be what the kernel kept of another packet's ICMP error.
+/// It is gone once told, and with the error queue read in between, a second one needs another such packet just then.
+const SEND_ATTEMPTS: usize = 4;
+/// How often a full send queue is waited for, and how long each time.
+const FULL_QUEUE_WAITS: usize = 20;
+const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
+
+/// A socket with everything that belongs to it.
+#[derive(Debug)]
+pub(super) struct Port {
+    socket: AsyncFd<IcmpSocket>,
+    tokens: Tokens,
+    /// For raw sockets; on datagram sockets the kernel writes its own over it.
+    identifier: u16,
+    /// Id of the next packet: unique for the socket, and its low 16 bits are the sequence number on the wire.
+    next_id: AtomicU64,
+    /// The bursts that are out, by the id of their first packet. Each has as many consecutive ids as packets.
+    bursts: Mutex<BTreeMap<u64, Arc<Burst>>>,
+    inbox: Mutex<Inbox>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Inbox {
+    buffer: ReceiveBuffer,
+    /// Last reading of the kernel's counter, which wraps.
+    overflow: u32,
+}
+
+/// A burst in the table; out of it again when this is dropped, also when the run is cancelled.
+#[derive(Debug)]
+pub(super) struct Registered {
+    port: Arc<Port>,
+    burst: Arc<Burst>,
+    first_id: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        locked(&self.port.bursts).remove(&self.first_id);
+    }
+}
+
+impl Port {
+    /// Opens the socket. Must be called within a Tokio runtime.
+    pub(super) fn open(
+        family: Family,
+        vrf: &str,
+        counters: Arc<Counters>,
+    ) -> Result<Self, Refusal> {
+        let socket = IcmpSocket::open(family, vrf)?;
+        let interest = Interest::READABLE | Interest::ERROR;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe and asks for what `IcmpSocket` is: the owner of one descriptor that \
+                      never changes"
+        )]
+        let socket = AsyncFd::with_interest(socket, interest)
+            .map_err(|_| Refusal::not_measured(Reason::LocalError))?;
+        let tokens = Tokens::new();
+        Ok(Self {
+            identifier: tokens.identifier(),
+            socket,
+            tokens,
+            next_id: AtomicU64::new(0),
+            bursts: Mutex::new(BTreeMap::new()),
+            inbox: Mutex::new(Inbox {
+                buffer: ReceiveBuffer::new(),
+                overflow: 0,
+            }),
+            counters,
+        })
+    }
+
+    /// Reads what comes back until the other end of `open` is dropped.
+    pub(super) async fn read_until_closed(
+        self: Arc<Self>,
+        mut open: watch::Receiver<()>,
+    ) -> io::Result<()> {
+        loop {
+            let mut ready = tokio::select! {
+                ready = self.socket.ready(Interest::READABLE | Interest::ERROR) => ready?,
+                // Nothing is ever sent: this returns when the sender is gone.
+                _ = open.changed() => return Ok(()),
+            };
+            if self.drain() {
+                tokio::task::yield_now().await;
+            } else {
+                ready.clear_ready();
+            }
+        }
+    }
+
+    /// Puts a burst into the table and gives its packets their ids.
+    pub(super) fn register(self: &Arc<Self>, burst: Arc<Burst>) -> Registered {
+        let ids = u64::from(burst.packets());
+        let mut bursts = locked(&self.bursts);
+        let first_id = self.next_id.fetch_add(ids, Ordering::Relaxed);
+        bursts.insert(first_id, Arc::clone(&burst));
+        Registered {
+            port: Arc::clone(self),
+            burst,
+            first_id,
+        }
+    }
+
+    /// Reads both queues of the socket. Returns whether there may be more.
+    pub(super) fn drain(&self) -> bool {
+        let mut inbox = locked(&self.inbox);
+        // Errors first: reading them also clears the error that the kernel keeps for the next call.
+        let more_errors = self.drain_errors(&mut inbox);
+        self.drain_messages(&mut inbox) || more_errors
+    }
+
+    fn drain_errors(&self, inbox: &mut Inbox) -> bool {
+        for _ in 0..DRAIN_LIMIT {
+            match self.socket.get_ref().receive_error(&mut inbox.buffer) {
+                Ok(Received::Item(report)) => self.on_error(&report),
+                // EINTR, or an error that was kept: told once, so the next reading gets further.
+                Ok(Received::Skipped) | Err(_) => {}
+                Ok(Received::Empty) => return false,
+            }
+        }
+        true
+    }
+
+    fn drain_messages(&self, inbox: &mut Inbox) -> bool {
+        for _ in 0..DRAIN_LIMIT {
+            let arrival = match self.socket.get_ref().receive(&mut inbox.buffer) {
+                Ok(Received::Item(arrival)) => arrival,
+                Ok(Received::Skipped) => {
+                    self.counters.malformed.one();
+                    continue;
+                }
+                Ok(Received::Empty) => return false,
+                Err(_) => continue,
+            };
+            if let Some(overflow) = arrival.overflow {
+                let dropped = overflow.wrapping_sub(inbox.overflow);
+                inbox.overflow = overflow;
+                self.counters.overflowed.add(u64::from(dropped));
+            }
+            self.on_message(&arrival);
+        }
+        true
+    }
+
+    fn on_message(&self, arrival: &Arrival<'_>) {
+        // Read after the kernel's timestamp: a step in between is seen here.
+        let clock = ClockOffset::now();
+        let socket = self.socket.get_ref();
+        let parsed = icmp::parse(
+            socket.family(),
+            arrival.message,
+            socket.delivers_unverified(),
+        );
+        let echo = match parsed {
+            Ok(Message::Reply(echo)) => echo,
+            // A raw socket sees everything, its own requests on loopback included.
+            Ok(Message::Request(_) | Message::Other { .. }) => return,
+            Err(_) => return self.counters.malformed.one(),
+        };
+        let Recognised::Ours(id) = self.tokens.recognise(echo.payload) else {
+            return self.counters.foreign.one();
+        };
+        let Some((burst, index)) = self.find(id) else {
+            return self.counters.late.one();
+        };
+        if arrival.from != burst.destination {
+            return self.counters.foreign.one();
+        }
+        if !came_back_whole(echo.payload, burst.payload_bytes) {
+            burst.failed(index, Reason::Malformed);
+            return self.counters.malformed.one();
+        }
+        let verdict = burst.answered(
+            index,
+            Answer {
+                real_ns: arrival.real_ns.unwrap_or_else(real_ns),
+                clock,
+                hop_limit: arrival.hop_limit,
+            },
+        );
+        match verdict {
+            Verdict::Received => self.counters.received.one(),
+            Verdict::ReceivedAcrossStep => {
+                self.counters.received.one();
+                self.counters.clock_steps.one();
+            }
+            Verdict::Duplicate => self.counters.duplicates.one(),
+            Verdict::Late => self.counters.late.one(),
+        }
+    }
+
+    fn on_error(&self, report: &ErrorReport<'_>) {
+        let family = self.socket.get_ref().family();
+        let Some(reason) = trouble::reason(family, report.kind, report.code) else {
+            return;
+        };
+        let Some(quoted) = icmp::parse_quoted(family, report.quoted) else {
+            return self.counters.foreign.one();
+        };
+        let found = match self.tokens.recognise(quoted.payload) {
+            Recognised::Ours(id) => self.find(id),
+            Recognised::TooShort => self.find_by_header(&quoted, report),
+            Recognised::Foreign => None,
+        };
+        match found {
+            Some((burst, index)) if burst.destination == report.destination => {
+                if burst.failed(index, reason) {
+                    self.counters.errors.one();
+                }
+            }
+            _ => self.counters.foreign.one(),
+        }
+    }
+
+    /// The burst that a packet belongs to, and which of its packets it is.
+    fn find(&self, id: u64) -> Option<(Arc<Burst>, u16)> {
+        let bursts = locked(&self.bursts);
+        let (first_id, burst) = bursts.range(..=id).next_back()?;
+        let index = u16::try_from(id - first_id).ok()?;
+        (index < burst.packets()).then(|| (Arc::clone(burst), index))
+    }
+
+    /// For routers that quote no payload: the newest packet with this sequence number that went to this destination.
+    fn find_by_header(
+        &self,
+        quoted: &Echo<'_>,
+        report: &ErrorReport<'_>,
+    ) -> Option<(Arc<Burst>, u16)> {
+        let newest = self.next_id.load(Ordering::Relaxed).checked_sub(1)?;
+        let oldest = *locked(&self.bursts).keys().next()?;
+        let back = u64::from(sequence_of(newest).wrapping_sub(quoted.sequence));
+        let mut candidate = newest.checked_sub(back);
+        while let Some(id) = candidate.filter(|id| *id >= oldest) {
+            if let Some((burst, index)) = self.find(id)
+                && burst.destination == report.destination
+            {
+                return Some((burst, index));
+            }
+            candidate = id.checked_sub(1 << 16);
+        }
+        None
+    }
+
+    fn try_send(&self, packet: &[u8], burst: &Burst, index: u16, deadline: Instant) -> Attempt {
+        let allowed = deadline.saturating_duration_since(Instant::now());
+        let clock = ClockOffset::now();
+        // The very last thing before the packet is handed over is to read the time.
+        let departure = Departure {
+            real_ns: real_ns(),
+            clock,
+            allowed,
+        };
+        burst.leaving(index, departure);
+        match self.socket.get_ref().send(packet, burst.destination) {
+            Ok(()) => Attempt::Sent,
+            Err(Errno::EAGAIN | Errno::ENOBUFS) => Attempt::QueueFull,
+            Err(errno) => Attempt::Refused(errno),
+        }
+    }
+}
+
+enum Attempt {
+    Sent,
+    QueueFull,
+    Refused(Errno),
+}
+
+impl Registered {
+    /// Sends one request of the burst. What comes of it is written into the burst.
+    pub(super) async fn send(&self, index: u16, deadline: Instant, scratch: &mut Scratch) {
+        let port = &self.port;
+        let burst = &self.burst;
+        let id = self.first_id + u64::from(index);
+        port.tokens
+            .write(id, burst.payload_bytes, &mut scratch.payload);
+        let echo = Echo {
+            identifier: port.identifier,
+            sequence: sequence_of(id),
+            payload: &scratch.payload,
+        };
+        icmp::build_request(port.socket.get_ref().family(), &echo, &mut scratch.packet);
+
+        let (mut attempts, mut waits) = (0, 0);
+        let refusal = loop {
+            match port.try_send(&scratch.packet, burst, index, deadline) {
+                Attempt::Sent => return port.counters.sent.one(),
+                Attempt::QueueFull if waits == FULL_QUEUE_WAITS => {
+                    break Refusal::not_measured(Reason::LocalError);
+                }
+                Attempt::QueueFull => {
+                    waits += 1;
+                    tokio::time::sleep(FULL_QUEUE_WAIT).await;
+                }
+                Attempt::Refused(errno) => {
+                    attempts += 1;
+                    if attempts == SEND_ATTEMPTS {
+                        break Refusal::of(errno);
+                    }
+                    port.drain();
+                }
+            }
+        };
+        if refusal.outcome == Outcome::NotMeasured {
+            port.counters.refused.one();
+        }
+        burst.refused(index, refusal);
+    }
+
+    /// Reads what has arrived but was not looked at yet.
+    pub(super) fn catch_up(&self) {
+        while self.port.drain() {}
+    }
+}
+
+/// Where packets are built, used again for each packet of a run.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    payload: Vec<u8>,
+    packet: Vec<u8>,
+}
+
+/// Sequence number on the wire.
+const fn sequence_of(id: u64) -> u16 {
+    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]
+    let low = id as u16;
+    low
+}
