@@ -13,5 +13,6 @@ pub mod clock;
 pub mod config;
 pub mod dial;
 pub mod identity;
+pub mod self_stats;
 pub mod shell;
 pub mod state_file;
