@@ -1,4 +1,10 @@
-//! What an agent is told to measure, validated. The wire form is [`crate::wire::Assignment`].
+//! What an agent is told to measure, validated. The wire form is [`crate::wire::Assignment`]; the conversions in both
+//! directions stand in `assignment/{read,write}.rs`.
+
+mod read;
+mod write;
+
+pub use read::Problem;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -169,17 +175,17 @@ pub struct SnmpProbe {
 /// Version and secrets of an SNMP check. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SnmpCredential {
-    /// SNMPv1.
+    /// `SNMPv1`.
     V1 {
         /// Secret.
         community: String,
     },
-    /// SNMPv2c.
+    /// `SNMPv2c`.
     V2c {
         /// Secret.
         community: String,
     },
-    /// SNMPv3 with the user-based security model (RFC 3414).
+    /// `SNMPv3` with the user-based security model (RFC 3414).
     V3 {
         /// User name.
         user: String,

@@ -31,6 +31,8 @@ pub use error::ProtoError;
     missing_docs,
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     clippy::clone_on_ref_ptr,
     clippy::unwrap_used,
     reason = "generated code"

@@ -14,7 +14,7 @@ pub const BLOCK_VALUES: usize = 1 << 20;
 pub const DEFINITION_LABELS: usize = 16;
 /// Longest label name, bytes.
 pub const LABEL_NAME_BYTES: usize = 64;
-/// Longest label value, bytes: sysDescr and ifAlias are at most 255 octets by their MIBs.
+/// Longest label value, bytes: `sysDescr` and `ifAlias` are at most 255 octets by their MIBs.
 pub const LABEL_VALUE_BYTES: usize = 255;
 /// Longest text of an agent event, bytes.
 pub const EVENT_TEXT_BYTES: usize = 512;
@@ -36,6 +36,16 @@ pub const CHECK_INTERVAL_MS_MIN: u32 = 100;
 pub const CHECK_INTERVAL_MS_MAX: u32 = 31 * 86_400_000;
 /// Longest timeout of a check, ms (guess: a table walk over a satellite link).
 pub const CHECK_TIMEOUT_MS_MAX: u32 = 300_000;
+/// Longest time live results may be collected before they are sent, ms: an hour.
+pub const FLUSH_INTERVAL_MS_MAX: u32 = 3_600_000;
+/// Longest time an agent stays away because the collector said so, ms: an hour.
+pub const WAIT_MS_MAX: u32 = 3_600_000;
+/// Most capabilities in a hello (guess: there are seven).
+pub const CAPABILITIES: usize = 64;
+/// Longest name of a VRF device, bytes: `IFNAMSIZ` of Linux without the final zero.
+pub const VRF_NAME_BYTES: usize = 15;
+/// Shortest pass phrase of `SNMPv3`, bytes (RFC 3414 section 11.2).
+pub const SNMP_PASSWORD_BYTES_MIN: usize = 8;
 /// Most echo requests in one run.
 pub const ICMP_PACKETS: u32 = 1_000;
 /// Largest ICMP payload, bytes.

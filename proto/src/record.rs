@@ -202,6 +202,8 @@ closed_enum! {
         Disk = 3 => "disk",
         /// The collector can never use the record.
         Refused = 4 => "refused",
+        /// A reason that this build does not know, from a newer peer.
+        Other = 255 => "other",
     }
 }
 

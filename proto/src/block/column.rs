@@ -241,7 +241,7 @@ fn shortest(residuals: &[u64], predictor: Predictor, style: Style) -> Form {
         forms.push(Form {
             tag: FORM_RICE,
             parameter: k,
-            len: head + bits.div_ceil(8),
+            len: head + usize::try_from(bits.div_ceil(8)).unwrap_or(usize::MAX - head),
         });
     }
     // The first of equals: runs and varints decode faster than bits.
@@ -252,7 +252,7 @@ fn shortest(residuals: &[u64], predictor: Predictor, style: Style) -> Form {
 }
 
 /// The best k near the logarithm of the mean, with the bits it takes.
-fn best_rice(residuals: &[u64], off: u64) -> (u32, usize) {
+fn best_rice(residuals: &[u64], off: u64) -> (u32, u64) {
     let total: u128 = residuals.iter().map(|r| u128::from(r - off)).sum();
     let mean = total / residuals.len().max(1) as u128;
     let middle = (128 - mean.leading_zeros()).min(62);
@@ -265,12 +265,12 @@ fn best_rice(residuals: &[u64], off: u64) -> (u32, usize) {
         .expect("the span of k is not empty")
 }
 
-fn rice_bits(residual: u64, k: u32) -> usize {
+fn rice_bits(residual: u64, k: u32) -> u64 {
     let quotient = residual >> k;
     if quotient >= u64::from(RICE_ONES_MAX) {
-        return RICE_ONES_MAX as usize + 64;
+        return u64::from(RICE_ONES_MAX) + 64;
     }
-    quotient as usize + 1 + k as usize
+    quotient + 1 + u64::from(k)
 }
 
 fn put_residuals(out: &mut Vec<u8>, form: Form, residuals: &[u64], predictor: Predictor) {
@@ -457,7 +457,7 @@ mod tests {
                 if i % 2 == 0 {
                     i * 500
                 } else {
-                    1 << 50 | i * 90
+                    (1 << 50) + i * 90
                 }
             })
             .collect();

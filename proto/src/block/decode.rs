@@ -271,17 +271,11 @@ impl<'a> Section<'a> {
         let lens = self.scalar()?;
         let body = |i: usize| {
             let to_exclusive = firsts[i].checked_add(lens[i]).ok_or(Malformed)?;
-            // Without its reason the record cannot be accounted for, so it counts as one that this build cannot read.
-            let Some(reason) = known(self.keys[i], DropReason::from_number) else {
-                return Ok(Body::Unknown {
-                    kind: kind::DROPPED,
-                });
-            };
             Ok(Body::Dropped(DroppedRange {
                 incarnation: Incarnation(incarnations[i]),
                 from_inclusive: firsts[i],
                 to_exclusive,
-                reason,
+                reason: known(self.keys[i], DropReason::from_number).unwrap_or(DropReason::Other),
             }))
         };
         (0..self.keys.len()).map(body).collect()
