@@ -1,1 +1,27 @@
-//! TODO
+//! The laboratory: real binaries, real engines, real kernels, and what breaks the connection between them.
+//!
+//! From the outside in:
+//!
+//! - [`clock`]: waiting for a condition with a deadline and the last status;
+//! - [`place`]: where something runs: on this host or in a network namespace;
+//! - [`namespace`]: network namespaces and links for a site, a parent and the centre;
+//! - [`process`]: one child process with its log, ended by its id, its log shown when the test fails;
+//! - [`http`]: requests into a place; [`webhook`]: an HTTP server that remembers what it was sent;
+//! - [`engine`]: victoria-metrics, prometheus-alertmanager, prometheus and snmpd as Debian ships them;
+//! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts.
+//!
+//! The harness panics when something does not happen: that is how a test fails. A missing tool fails a test, it never
+//! skips one.
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "see above: a harness that returned errors would be unwrapped in every line"
+)]
+
+pub mod clock;
+pub mod engine;
+pub mod http;
+pub mod namespace;
+pub mod place;
+pub mod process;
+pub mod proxy;
+pub mod webhook;
