@@ -1,0 +1,134 @@
+//! One device as one check sees it: the session, the modules, and the ids of what was found on it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use extranet_proto::id::{CheckId, ObjectId};
+use extranet_proto::record::{Definition, ObjectKind, Value};
+
+use crate::probe::{ObjectIds, own_value};
+
+use super::endpoint::Traffic;
+use super::library::Library;
+use super::modules::{self, Found, Module, Scrape};
+use super::session::Failure;
+
+/// Failed runs in a row after which a v3 device is asked again who it is. One lost run is too common on a satellite
+/// link to give up an identity that was authenticated.
+const FAILURES_BEFORE_REDISCOVERY: u32 = 2;
+
+/// What tells an object from the others of its device.
+type Key = (ObjectKind, String);
+
+/// A device.
+pub(super) struct Device {
+    check: CheckId,
+    session: Library,
+    is_v3: bool,
+    modules: Vec<Module>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    failures: u32,
+    /// Ids of the objects that the latest complete run of each module found. What vanished is forgotten, so that a
+    /// device that renames its interfaces all the time takes no memory.
+    objects: HashMap<Module, HashMap<Key, ObjectId>>,
+}
+
+/// What a run collected, module by module.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// Values of the complete modules.
+    pub(super) values: Vec<Value>,
+    /// Definitions of the objects that the values name.
+    pub(super) definitions: Vec<Definition>,
+}
+
+impl Device {
+    pub(super) fn new(check: CheckId, session: Library, is_v3: bool, modules: Vec<Module>) -> Self {
+        Self {
+            check,
+            session,
+            is_v3,
+            modules,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Counters of the device.
+    pub(super) fn traffic(&self) -> &Traffic {
+        self.session.traffic()
+    }
+
+    /// Runs all modules one after the other: many small devices answer one request at a time. What is complete is in
+    /// `gathered` even if a later module fails or the caller gives up.
+    pub(super) async fn scrape(
+        &self,
+        ids: &ObjectIds,
+        gathered: &Mutex<Gathered>,
+    ) -> Result<(), Failure> {
+        let failures = self.state().failures;
+        if self.is_v3 && failures >= FAILURES_BEFORE_REDISCOVERY {
+            self.session.rediscover().await?;
+        }
+        for module in &self.modules {
+            let scrape = modules::scrape(&self.session, *module).await?;
+            let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            self.add(*module, scrape, ids, &mut gathered);
+        }
+        Ok(())
+    }
+
+    /// Remembers how the run ended.
+    pub(super) fn note_end(&self, ended_well: bool) {
+        let mut state = self.state();
+        state.failures = if ended_well {
+            0
+        } else {
+            state.failures.saturating_add(1)
+        };
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, module: Module, scrape: Scrape, ids: &ObjectIds, gathered: &mut Gathered) {
+        gathered.values.extend(
+            scrape
+                .own
+                .into_iter()
+                .map(|(metric, raw)| own_value(metric, raw)),
+        );
+        let mut state = self.state();
+        let known = state.objects.remove(&module).unwrap_or_default();
+        let mut found = HashMap::with_capacity(scrape.objects.len());
+        for Found {
+            kind,
+            key,
+            labels,
+            values,
+        } in scrape.objects
+        {
+            let key = (kind, key);
+            let object = known.get(&key).copied().unwrap_or_else(|| ids.allocate());
+            gathered
+                .values
+                .extend(values.into_iter().map(|(metric, raw)| Value {
+                    metric,
+                    object,
+                    raw,
+                }));
+            gathered.definitions.push(Definition {
+                object,
+                check: self.check,
+                kind,
+                labels,
+            });
+            found.insert(key, object);
+        }
+        state.objects.insert(module, found);
+    }
+}
