@@ -77,7 +77,7 @@ pub enum BlockError {
 }
 
 /// Packs records in their order. The caller keeps within [`crate::limits`] (`BLOCK_*`, `RESULT_VALUES`, lengths of
-/// labels and texts): [`decode`] refuses what exceeds them. Of a [`crate::record::Body::Unknown`] only kind and time
+/// labels and texts): [`decode()`] refuses what exceeds them. Of a [`crate::record::Body::Unknown`] only kind and time
 /// are kept.
 pub fn encode(records: &[Record]) -> Vec<u8> {
     if records.is_empty() {
@@ -109,7 +109,7 @@ pub fn encode(records: &[Record]) -> Vec<u8> {
     block
 }
 
-/// Unpacks what [`encode`] packed.
+/// Unpacks what [`encode()`] packed.
 pub fn decode(block: &[u8]) -> Result<Vec<Record>, BlockError> {
     let Some(header) = Header::read(block)? else {
         return Ok(Vec::new());

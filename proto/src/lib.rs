@@ -21,6 +21,7 @@ pub mod limits;
 pub mod metric;
 pub mod ranges;
 pub mod record;
+mod secret;
 pub mod session;
 mod varint;
 
@@ -34,7 +35,6 @@ pub use error::ProtoError;
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::clone_on_ref_ptr,
-    clippy::unwrap_used,
     reason = "generated code"
 )]
 pub mod wire {
