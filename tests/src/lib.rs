@@ -8,7 +8,9 @@
 //! - [`process`]: one child process with its log, ended by its id, its log shown when the test fails;
 //! - [`http`]: requests into a place; [`webhook`]: an HTTP server that remembers what it was sent;
 //! - [`engine`]: victoria-metrics, prometheus-alertmanager, prometheus and snmpd as Debian ships them;
-//! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts.
+//! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts;
+//! - [`binary`]: where the real binaries are; [`sandbox`]: a collector with its engines and agents;
+//! - [`oracle`]: turns every acknowledgement into an obligation.
 //!
 //! The harness panics when something does not happen: that is how a test fails. A missing tool fails a test, it never
 //! skips one.
@@ -17,11 +19,14 @@
     reason = "see above: a harness that returned errors would be unwrapped in every line"
 )]
 
+pub mod binary;
 pub mod clock;
 pub mod engine;
 pub mod http;
 pub mod namespace;
+pub mod oracle;
 pub mod place;
 pub mod process;
 pub mod proxy;
+pub mod sandbox;
 pub mod webhook;
