@@ -4,6 +4,13 @@
 
 pub mod listen;
 
+pub mod alert;
+pub mod state;
+pub mod store;
+
+pub mod inventory;
+pub mod plan;
+
 pub mod config;
 pub mod pki;
 pub mod self_stats;

@@ -274,7 +274,7 @@ impl<'i> Reader<'i> {
         })
     }
 
-    /// A list of texts, each parsed; every wrong one is reported.
+    /// A list of texts or whole numbers, each parsed; every wrong one is reported.
     pub fn list<T>(&mut self, key: &str, default: Vec<T>) -> Vec<T>
     where
         T: FromStr,
@@ -289,7 +289,11 @@ impl<'i> Reader<'i> {
         };
         let mut list = Vec::with_capacity(array.len());
         for item in array {
-            match text_of(item.get_ref()).and_then(parse) {
+            let parsed = match integer_of(item.get_ref()) {
+                Some(number) => parse(&number.to_string()),
+                None => text_of(item.get_ref()).and_then(parse),
+            };
+            match parsed {
                 Ok(item) => list.push(item),
                 Err(text) => {
                     let name = self.full_name(key);

@@ -1,0 +1,259 @@
+//! The inventory: access points and their targets as they are valid now, and how it changes.
+//!
+//! A row is never overwritten: a change ends the validity of the old row and begins a new one, so that every result
+//! can be joined with the inventory as it was when it was measured.
+
+pub mod add;
+pub mod import;
+
+use std::collections::{BTreeMap, HashMap};
+
+use extranet_proto::wire;
+use prost::Message;
+use rusqlite::{Connection, Transaction, params};
+
+use crate::store::StoreError;
+use crate::store::catalogue::Doing;
+
+/// The access point at which the collector's own vantage stands; the catalogue is created with it.
+pub const CENTRE_AP: &str = "centre";
+
+/// Levels of the network from the top (行政层级): the order matters, a parent is never below its child.
+pub const LEVELS: [&str; 5] = ["region", "prefecture", "county", "township", "village"];
+/// Media of uplinks (接入方式).
+pub const MEDIA: [&str; 5] = ["fibre", "mobile", "satellite", "microwave", "other"];
+/// How an access point is monitored: by an agent of its own, from vantages, or not at all.
+pub const MONITORING: [&str; 3] = ["agent", "remote", "none"];
+/// What a target is: the access point's own device, something every site must reach, or a service.
+pub const TARGET_KINDS: [&str; 3] = ["router", "anchor", "service"];
+
+/// SNMP modules that agents have.
+pub const SNMP_MODULES: [&str; 2] = ["system", "if_mib"];
+
+/// Place of a level in [`LEVELS`]; unknown levels are below all.
+pub fn rank(level: &str) -> usize {
+    LEVELS
+        .iter()
+        .position(|known| *known == level)
+        .unwrap_or(LEVELS.len())
+}
+
+/// Everything that is valid now.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    access_points: BTreeMap<String, wire::AccessPointRow>,
+    targets: BTreeMap<(String, String), wire::TargetRow>,
+}
+
+impl Inventory {
+    /// Reads what is valid now.
+    pub(crate) fn load(connection: &Connection) -> Result<Self, StoreError> {
+        let mut inventory = Self::default();
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT ap_id, name, level, parent, medium, monitoring, division_code FROM access_points \
+                 WHERE valid_to_us IS NULL",
+            )
+            .doing("reading access points")?;
+        let rows = statement
+            .query_map([], |row| {
+                Ok(wire::AccessPointRow {
+                    ap_id: row.get(0)?,
+                    name: row.get(1)?,
+                    level: row.get(2)?,
+                    parent: row.get(3)?,
+                    medium: row.get(4)?,
+                    monitoring: row.get(5)?,
+                    division_code: row.get(6)?,
+                })
+            })
+            .doing("reading access points")?;
+        for row in rows {
+            inventory.insert_access_point(row.doing("reading access points")?);
+        }
+        let mut statement = connection
+            .prepare_cached(
+                "SELECT ap_id, name, kind, address, vrf, tcp_port, snmp FROM targets WHERE valid_to_us IS NULL",
+            )
+            .doing("reading targets")?;
+        let rows = statement
+            .query_map([], |row| {
+                let snmp: Option<Vec<u8>> = row.get(6)?;
+                Ok(wire::TargetRow {
+                    ap_id: row.get(0)?,
+                    name: row.get(1)?,
+                    kind: row.get(2)?,
+                    address: row.get(3)?,
+                    vrf: row.get(4)?,
+                    tcp_port: row.get(5)?,
+                    snmp: snmp.and_then(|bytes| wire::SnmpProbe::decode(bytes.as_slice()).ok()),
+                })
+            })
+            .doing("reading targets")?;
+        for row in rows {
+            inventory.insert_target(row.doing("reading targets")?);
+        }
+        Ok(inventory)
+    }
+
+    /// One access point.
+    pub fn access_point(&self, ap_id: &str) -> Option<&wire::AccessPointRow> {
+        self.access_points.get(ap_id)
+    }
+
+    /// All access points by id.
+    pub fn access_points(&self) -> impl Iterator<Item = &wire::AccessPointRow> {
+        self.access_points.values()
+    }
+
+    /// One target.
+    pub fn target(&self, ap_id: &str, name: &str) -> Option<&wire::TargetRow> {
+        self.targets.get(&(ap_id.to_owned(), name.to_owned()))
+    }
+
+    /// All targets, ordered by access point and name.
+    pub fn targets(&self) -> impl Iterator<Item = &wire::TargetRow> {
+        self.targets.values()
+    }
+
+    /// Targets of one access point, ordered by name.
+    pub fn targets_of<'a>(&'a self, ap_id: &'a str) -> impl Iterator<Item = &'a wire::TargetRow> {
+        self.targets
+            .range((ap_id.to_owned(), String::new())..)
+            .take_while(move |((owner, _), _)| owner == ap_id)
+            .map(|(_, target)| target)
+    }
+
+    /// Adds or replaces.
+    pub fn insert_access_point(&mut self, row: wire::AccessPointRow) {
+        self.access_points.insert(row.ap_id.clone(), row);
+    }
+
+    /// Adds or replaces.
+    pub fn insert_target(&mut self, row: wire::TargetRow) {
+        self.targets
+            .insert((row.ap_id.clone(), row.name.clone()), row);
+    }
+
+    /// Adds or replaces everything in a change.
+    pub fn apply(&mut self, change: &wire::InventoryChanged) {
+        for row in &change.access_points {
+            self.insert_access_point(row.clone());
+        }
+        for row in &change.targets {
+            self.insert_target(row.clone());
+        }
+    }
+
+    /// Access points of which `ap_id` is the parent.
+    pub fn children(&self) -> HashMap<&str, Vec<&str>> {
+        let mut children: HashMap<&str, Vec<&str>> = HashMap::new();
+        for ap in self.access_points.values() {
+            children.entry(&ap.parent).or_default().push(&ap.ap_id);
+        }
+        children
+    }
+
+    /// The parents of an access point from the nearest to the root. Ends at a missing parent and, should one ever have
+    /// been stored, at a cycle.
+    pub fn ancestors<'a>(&'a self, ap_id: &str) -> Vec<&'a wire::AccessPointRow> {
+        let mut found: Vec<&wire::AccessPointRow> = Vec::new();
+        let mut at = self.access_point(ap_id);
+        while let Some(parent) = at.and_then(|ap| self.access_point(&ap.parent)) {
+            if parent.ap_id == ap_id || found.iter().any(|seen| seen.ap_id == parent.ap_id) {
+                break;
+            }
+            found.push(parent);
+            at = Some(parent);
+        }
+        found
+    }
+}
+
+/// Stores a logged change: ends the rows it replaces, begins new ones. Rows that change nothing are left alone.
+pub(crate) fn store(
+    transaction: &Transaction<'_>,
+    now_us: i64,
+    change: &wire::InventoryChanged,
+) -> Result<(), StoreError> {
+    let now = Inventory::load(transaction)?;
+    for row in &change.access_points {
+        if now.access_point(&row.ap_id) != Some(row) {
+            store_access_point(transaction, now_us, row).doing("storing an access point")?;
+        }
+    }
+    for row in &change.targets {
+        if now.target(&row.ap_id, &row.name) != Some(row) {
+            store_target(transaction, now_us, row).doing("storing a target")?;
+        }
+    }
+    transaction
+        .execute(
+            "INSERT INTO inventory_changes (wall_us, actor, access_points, targets) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                now_us,
+                change.actor,
+                i64::try_from(change.access_points.len()).unwrap_or(i64::MAX),
+                i64::try_from(change.targets.len()).unwrap_or(i64::MAX)
+            ],
+        )
+        .doing("storing an inventory change")?;
+    Ok(())
+}
+
+fn store_access_point(
+    transaction: &Transaction<'_>,
+    now_us: i64,
+    row: &wire::AccessPointRow,
+) -> Result<(), rusqlite::Error> {
+    transaction
+        .prepare_cached(
+            "UPDATE access_points SET valid_to_us = ?2 WHERE ap_id = ?1 AND valid_to_us IS NULL",
+        )?
+        .execute(params![row.ap_id, now_us])?;
+    // OR REPLACE: a clock that was set back can bring the same microsecond again.
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO access_points (ap_id, valid_from_us, name, level, parent, medium, monitoring, \
+             division_code) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            row.ap_id,
+            now_us,
+            row.name,
+            row.level,
+            row.parent,
+            row.medium,
+            row.monitoring,
+            row.division_code
+        ])?;
+    Ok(())
+}
+
+fn store_target(
+    transaction: &Transaction<'_>,
+    now_us: i64,
+    row: &wire::TargetRow,
+) -> Result<(), rusqlite::Error> {
+    transaction
+        .prepare_cached(
+            "UPDATE targets SET valid_to_us = ?3 WHERE ap_id = ?1 AND name = ?2 AND valid_to_us IS NULL",
+        )?
+        .execute(params![row.ap_id, row.name, now_us])?;
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO targets (ap_id, name, valid_from_us, kind, address, vrf, tcp_port, snmp) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            row.ap_id,
+            row.name,
+            now_us,
+            row.kind,
+            row.address,
+            row.vrf,
+            row.tcp_port,
+            row.snmp.as_ref().map(Message::encode_to_vec)
+        ])?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+use super::*;
+
+const ACCESS_POINTS: &str = include_str!("../../../../deploy/examples/access-points.csv");
+const TARGETS: &str = include_str!("../../../../deploy/examples/targets.csv");
+
+fn centre() -> Inventory {
+    let mut inventory = Inventory::default();
+    inventory.insert_access_point(wire::AccessPointRow {
+        ap_id: "centre".to_owned(),
+        name: "centre".to_owned(),
+        level: "region".to_owned(),
+        medium: "fibre".to_owned(),
+        monitoring: "agent".to_owned(),
+        ..Default::default()
+    });
+    inventory
+}
+
+fn problems(access_points: &str, targets: &str) -> Vec<String> {
+    let planned = plan(
+        &centre(),
+        access_points.as_bytes(),
+        targets.as_bytes(),
+        "test",
+    );
+    assert!(planned.record.is_none(), "nothing may be imported");
+    planned.reply.problems
+}
+
+#[test]
+fn the_examples_import_and_a_second_import_changes_nothing() {
+    let mut inventory = centre();
+    let first = plan(
+        &inventory,
+        ACCESS_POINTS.as_bytes(),
+        TARGETS.as_bytes(),
+        "test",
+    );
+    assert_eq!(first.reply.problems, Vec::<String>::new());
+    assert!(first.reply.added > 5);
+    inventory.apply(&first.record.expect("rows to add"));
+    let second = plan(
+        &inventory,
+        ACCESS_POINTS.as_bytes(),
+        TARGETS.as_bytes(),
+        "test",
+    );
+    assert_eq!((second.reply.added, second.reply.changed), (0, 0));
+    assert_eq!(second.reply.unchanged, first.reply.added);
+    assert!(second.record.is_none());
+}
+
+#[test]
+fn only_rows_that_differ_are_logged() {
+    let mut inventory = centre();
+    let file = "ap_id,name,level,parent\na,甲,county,centre\nb,乙,township,a\n";
+    let first = plan(&inventory, file.as_bytes(), b"", "test");
+    inventory.apply(&first.record.expect("rows to add"));
+    let edited = file.replace('乙', "丙");
+    let second = plan(&inventory, edited.as_bytes(), b"", "test");
+    assert_eq!((second.reply.changed, second.reply.unchanged), (1, 1));
+    assert_eq!(second.record.expect("a change").access_points.len(), 1);
+}
+
+#[test]
+fn every_problem_is_reported_with_its_place_at_once() {
+    let access_points = "ap_id,name,level,parent,medium,monitoring,division_code\n\
+        a b,甲,county,centre,fibre,agent,540100\n\
+        b,,hamlet,nowhere,carrier pigeon,sometimes,abc\n\
+        c,丙,village,centre,fibre\n\
+        d,丁,county,d,fibre,agent,\n\
+        d,丁,county,centre,fibre,agent,\n";
+    let found = problems(access_points, "").join("\n");
+    for expected in [
+        "access-points.csv:2: ap_id: 'a b'",
+        "access-points.csv:3: name: is empty",
+        "access-points.csv:3: level: unknown level 'hamlet' (use region, prefecture, county, township, village)",
+        "access-points.csv:3: medium: unknown medium 'carrier pigeon' (use fibre",
+        "access-points.csv:3: monitoring: unknown monitoring 'sometimes' (use agent, remote, none)",
+        "access-points.csv:3: division_code: 'abc'",
+        "access-points.csv:3: parent: no access point 'nowhere'",
+        "access-points.csv:4: 5 fields, the header has 7",
+        "access-points.csv:6: ap_id: 'd' stands at access-points.csv:5 already",
+    ] {
+        assert!(
+            found.contains(expected),
+            "missing {expected:?} in:\n{found}"
+        );
+    }
+}
+
+#[test]
+fn parents_may_not_lead_back_or_stand_lower() {
+    let cycle = "ap_id,name,level,parent\na,甲,county,b\nb,乙,county,c\nc,丙,county,a\n";
+    assert_eq!(problems(cycle, "").len(), 3);
+    let own = problems("ap_id,name,level,parent\na,甲,county,a\n", "");
+    assert!(own[0].contains("leads back to itself"), "{own:?}");
+    let lower = "ap_id,name,level,parent\na,甲,village,centre\nb,乙,county,a\n";
+    assert!(problems(lower, "")[0].contains("below this county"));
+}
+
+#[test]
+fn headers_are_checked() {
+    let found = problems("ap_id,name,nickname,name\n", "ap_id,name,kind\n").join("\n");
+    for expected in [
+        "access-points.csv:1: nickname: unknown column (use ap_id, name, level",
+        "access-points.csv:1: name: stands twice",
+        "access-points.csv:1: level: column is missing",
+        "targets.csv:1: address: column is missing",
+    ] {
+        assert!(
+            found.contains(expected),
+            "missing {expected:?} in:\n{found}"
+        );
+    }
+}
+
+#[test]
+fn targets_are_checked_and_secrets_never_repeated() {
+    let targets = "ap_id,name,kind,address,vrf,tcp_port,snmp_version,snmp_community,snmp_user,snmp_auth_protocol,snmp_auth_password\n\
+        centre,a,anchor,10.0.0.1/24,,,,,,,\n\
+        centre,b,thing,300.1.1.1,,70000,,,,,\n\
+        nowhere,c,router,fd00::1,a very long vrf name,,2c,,,,\n\
+        centre,d,router,router.example,,,3,,u,SHA-0,hunter2\n\
+        centre,e,router,10.0.0.2,,,,hunter3,,,\n";
+    let found = problems("", targets).join("\n");
+    for expected in [
+        "targets.csv:2: address: '10.0.0.1/24' is not an address",
+        "targets.csv:3: kind: unknown kind 'thing' (use router, anchor, service)",
+        "targets.csv:3: address: '300.1.1.1'",
+        "targets.csv:3: tcp_port: '70000' is not a port",
+        "targets.csv:4: vrf:",
+        "targets.csv:4: snmp_community: is needed",
+        "targets.csv:4: ap_id: no access point 'nowhere'",
+        "targets.csv:5: snmp_auth_protocol: unknown snmp_auth_protocol 'SHA-0' (use MD5",
+        "targets.csv:5: snmp_auth_password: use at least 8 characters",
+        "targets.csv:6: snmp_version: is needed with snmp_community",
+    ] {
+        assert!(
+            found.contains(expected),
+            "missing {expected:?} in:\n{found}"
+        );
+    }
+    assert!(!found.contains("hunter"), "{found}");
+}
+
+#[test]
+fn other_encodings_and_sizes_are_refused_and_a_mark_is_not_a_name() {
+    let gbk = b"ap_id,name,level\na,\xc1\xd6\xd6\xdc,county\n";
+    let planned = plan(&centre(), gbk, b"", "test");
+    assert!(planned.reply.problems[0].contains("access-points.csv:2: name: is not UTF-8"));
+    let large = vec![b'x'; limits::IMPORT_BYTES + 1];
+    assert!(plan(&centre(), &large, b"", "test").reply.problems[0].contains("bytes, at most"));
+    let marked = "\u{feff}ap_id,name,level\na,甲,county\n";
+    assert_eq!(
+        plan(&centre(), marked.as_bytes(), b"", "test").reply.added,
+        1
+    );
+    assert_eq!(
+        plan(&centre(), b"", b"\n", "test").reply,
+        wire::ImportReply::default()
+    );
+}

@@ -1,0 +1,422 @@
+//! Plans: which access points are measured how. A file of the planner becomes a versioned assignment for every agent.
+//!
+//! ```toml
+//! [[plan]]                    # what an agent measures from its own access point
+//! name = "villages"
+//! levels = ["village"]        # absent = all; likewise media
+//! flush_interval = "60s"
+//! [[plan.check]]
+//! name = "anchor-icmp"
+//! probe = "icmp"              # icmp, tcp, snmp
+//! target = "anchor"           # anchor, gateway, resolver, router, service
+//!
+//! [[inbound]]                 # what vantages measure of an access point's routers, from outside
+//! name = "reachability"
+//! monitoring = ["agent", "remote"]
+//! from = ["centre", "parent"] # or the level of an ancestor: county, prefecture, ...
+//! [[inbound.check]]
+//! name = "inbound-icmp"
+//! probe = "icmp"
+//! ```
+//!
+//! All plans that match an access point's level and medium apply together, in the order of the file; the first of them
+//! that names a flush interval sets it.
+
+pub mod compile;
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use extranet_agent::config::reader::{Problems, Reader, read};
+use extranet_proto::id::CheckName;
+use extranet_proto::limits;
+
+use crate::inventory::import::check_word;
+use crate::inventory::{LEVELS, MEDIA, MONITORING, SNMP_MODULES};
+
+/// The plan that holds until another one is applied; also the example for planners.
+pub const BUILT_IN: &str = include_str!("../../deploy/examples/plan.toml");
+
+/// How long live results wait when no matching plan says: the village and satellite figure of the design.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A plan file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Measurements of agents from their own access points.
+    pub own: Vec<OwnPlan>,
+    /// Measurements of access points from outside.
+    pub inbound: Vec<InboundPlan>,
+}
+
+/// Which access points a plan is for; an empty list means all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Words of [`LEVELS`].
+    pub levels: Vec<String>,
+    /// Words of [`MEDIA`].
+    pub media: Vec<String>,
+}
+
+impl Scope {
+    /// Whether an access point is meant.
+    pub fn matches(&self, level: &str, medium: &str) -> bool {
+        let holds = |list: &[String], word: &str| list.is_empty() || list.iter().any(|w| w == word);
+        holds(&self.levels, level) && holds(&self.media, medium)
+    }
+}
+
+/// A section `[[plan]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnPlan {
+    /// For people.
+    pub name: String,
+    /// For which access points.
+    pub scope: Scope,
+    /// How long live results wait before they are sent.
+    pub flush_interval: Option<Duration>,
+    /// What is measured.
+    pub checks: Vec<CheckPlan>,
+}
+
+/// A section `[[inbound]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboundPlan {
+    /// For people.
+    pub name: String,
+    /// For which access points.
+    pub scope: Scope,
+    /// For access points monitored in one of these ways.
+    pub monitoring: Vec<String>,
+    /// What is measured, each with its vantages.
+    pub checks: Vec<CheckPlan>,
+}
+
+/// A section `[[plan.check]]` or `[[inbound.check]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckPlan {
+    /// The label `check`.
+    pub name: String,
+    /// What is measured.
+    pub target: TargetPlan,
+    /// From where; only for inbound checks: `centre`, `parent`, or a level of an ancestor.
+    pub from: Vec<String>,
+    /// IP versions, where the target does not settle it: 4, 6.
+    pub families: Vec<u8>,
+    /// Time between two runs.
+    pub interval: Duration,
+    /// Deadline of a run.
+    pub timeout: Duration,
+    /// How.
+    pub probe: ProbePlan,
+}
+
+/// What a check measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetPlan {
+    /// Every target of kind anchor in the inventory.
+    Anchor,
+    /// The next hop of the agent's default route.
+    Gateway,
+    /// The agent's first name server.
+    Resolver,
+    /// The access point's own routers.
+    Router,
+    /// The access point's services.
+    Service,
+}
+
+impl FromStr for TargetPlan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "anchor" => Self::Anchor,
+            "gateway" => Self::Gateway,
+            "resolver" => Self::Resolver,
+            "router" => Self::Router,
+            "service" => Self::Service,
+            _ => {
+                return Err("use anchor, gateway, resolver, router, service".to_owned());
+            }
+        })
+    }
+}
+
+/// How a check measures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbePlan {
+    /// ICMP echo.
+    Icmp {
+        /// Requests in one run.
+        packets: u32,
+        /// Between two requests.
+        packet_interval: Duration,
+        /// Bytes behind the ICMP header.
+        payload_bytes: u32,
+    },
+    /// TCP connect.
+    Tcp {
+        /// Port; `None` = the one of the target, and targets without one are left out.
+        port: Option<u32>,
+    },
+    /// SNMP scrape of targets that have a credential.
+    Snmp {
+        /// Modules; empty = those of the target.
+        modules: Vec<String>,
+    },
+}
+
+/// An IP version as it is written in plans.
+struct FamilyWord(u8);
+
+impl FromStr for FamilyWord {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "4" => Ok(Self(4)),
+            "6" => Ok(Self(6)),
+            _ => Err("use 4, 6".to_owned()),
+        }
+    }
+}
+
+impl Plan {
+    /// The plan that holds until another one is applied.
+    pub fn built_in() -> Self {
+        Self::parse("built-in plan", BUILT_IN).expect("a test parses it")
+    }
+
+    /// Reads a plan file; every problem is reported with its line.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, Problems> {
+        read(origin, text, |top| {
+            let plan = Self {
+                own: top.sections("plan", own_plan),
+                inbound: top.sections("inbound", inbound_plan),
+            };
+            if plan.own.is_empty() && plan.inbound.is_empty() {
+                top.problem(
+                    "",
+                    "has no [[plan]] and no [[inbound]]: nothing would be measured",
+                );
+            }
+            plan
+        })
+    }
+}
+
+fn words(reader: &mut Reader<'_>, key: &str, default: &[&str], allowed: &[&str]) -> Vec<String> {
+    let list = reader.list(key, default.iter().map(ToString::to_string).collect());
+    for word in &list {
+        if let Err(problem) = check_word(key, word, allowed) {
+            reader.problem(key, problem);
+        }
+    }
+    list
+}
+
+fn scope(reader: &mut Reader<'_>) -> Scope {
+    Scope {
+        levels: words(reader, "levels", &[], &LEVELS),
+        media: words(reader, "media", &[], &MEDIA),
+    }
+}
+
+fn own_plan(reader: &mut Reader<'_>) -> OwnPlan {
+    let name = reader.required_string("name");
+    let scope = scope(reader);
+    let flush_interval = reader.has("flush_interval").then(|| {
+        let allowed = Duration::from_millis(100)..=Duration::from_secs(3_600);
+        reader.duration("flush_interval", FLUSH_INTERVAL, allowed)
+    });
+    let checks = reader.sections("check", |check| check_plan(check, None));
+    names_once(reader, &checks);
+    OwnPlan {
+        name,
+        scope,
+        flush_interval,
+        checks,
+    }
+}
+
+fn inbound_plan(reader: &mut Reader<'_>) -> InboundPlan {
+    let name = reader.required_string("name");
+    let scope = scope(reader);
+    let monitoring = words(reader, "monitoring", &["agent", "remote"], &MONITORING);
+    let from = vantages(reader, &["centre", "parent"]);
+    let default: Vec<&str> = from.iter().map(String::as_str).collect();
+    let checks = reader.sections("check", |check| check_plan(check, Some(&default)));
+    names_once(reader, &checks);
+    InboundPlan {
+        name,
+        scope,
+        monitoring,
+        checks,
+    }
+}
+
+fn vantages(reader: &mut Reader<'_>, default: &[&str]) -> Vec<String> {
+    let allowed = [&["centre", "parent"], &LEVELS[..]].concat();
+    words(reader, "from", default, &allowed)
+}
+
+fn names_once(reader: &mut Reader<'_>, checks: &[CheckPlan]) {
+    for (i, check) in checks.iter().enumerate() {
+        let twice = checks.iter().take(i).any(|other| other.name == check.name);
+        if twice && !check.name.is_empty() {
+            reader.problem("check", format!("two checks are called '{}'", check.name));
+        }
+    }
+}
+
+/// `inbound` gives the vantages of an inbound plan.
+fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
+    let name = reader.required_string("name");
+    if let Err(error) = CheckName::new(name.as_str())
+        && !name.is_empty()
+    {
+        reader.problem("name", format!("'{name}': {}", error.rule));
+    }
+    let kind = reader.required_string("probe");
+    let (target, from) = match inbound {
+        None => {
+            if !reader.has("target") {
+                reader.problem(
+                    "target",
+                    "is missing (use anchor, gateway, resolver, router, service)",
+                );
+            }
+            (reader.parsed("target", TargetPlan::Anchor), Vec::new())
+        }
+        Some(default) => (TargetPlan::Router, vantages(reader, default)),
+    };
+    let families = vec![FamilyWord(4), FamilyWord(6)];
+    let families = reader
+        .list("families", families)
+        .into_iter()
+        .map(|word| word.0)
+        .collect();
+    let longest = Duration::from_millis(limits::CHECK_INTERVAL_MS_MAX.into());
+    let shortest = Duration::from_millis(limits::CHECK_INTERVAL_MS_MIN.into());
+    let interval = reader.duration("interval", Duration::from_secs(60), shortest..=longest);
+    let longest = Duration::from_millis(limits::CHECK_TIMEOUT_MS_MAX.into());
+    let usual = Duration::from_secs(if kind == "snmp" { 10 } else { 5 }).min(interval);
+    let timeout = reader.duration("timeout", usual, Duration::from_millis(10)..=longest);
+    if timeout > interval {
+        reader.problem("timeout", "must not be longer than the interval");
+    }
+    CheckPlan {
+        name,
+        target,
+        from,
+        families,
+        interval,
+        timeout,
+        probe: probe_plan(reader, &kind, timeout),
+    }
+}
+
+fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePlan {
+    match kind {
+        "icmp" => {
+            let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            let packets = number(reader.integer("packets", 5, 1..=u64::from(limits::ICMP_PACKETS)));
+            let longest = Duration::from_secs(60);
+            let packet_interval = reader.duration(
+                "packet_interval",
+                Duration::from_millis(200),
+                Duration::from_millis(1)..=longest,
+            );
+            let sending = packet_interval.saturating_mul(packets.saturating_sub(1));
+            if sending >= timeout {
+                reader.problem(
+                    "packet_interval",
+                    "the last packet would be sent behind the timeout",
+                );
+            }
+            let payload =
+                u64::from(limits::ICMP_PAYLOAD_BYTES_MIN)..=u64::from(limits::ICMP_PAYLOAD_BYTES);
+            ProbePlan::Icmp {
+                packets,
+                packet_interval,
+                payload_bytes: number(reader.integer("payload_bytes", 56, payload)),
+            }
+        }
+        "tcp" => {
+            let port = reader
+                .has("port")
+                .then(|| reader.integer("port", 443, 1..=65_535));
+            ProbePlan::Tcp {
+                port: port.and_then(|port| u32::try_from(port).ok()),
+            }
+        }
+        "snmp" => ProbePlan::Snmp {
+            modules: words(reader, "modules", &[], &SNMP_MODULES),
+        },
+        other => {
+            if !other.is_empty() {
+                reader.problem(
+                    "probe",
+                    format!("unknown probe '{other}' (use icmp, tcp, snmp)"),
+                );
+            }
+            ProbePlan::Snmp {
+                modules: Vec::new(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_plan_is_valid_and_decides_availability() {
+        let plan = Plan::built_in();
+        let fibre = plan
+            .own
+            .iter()
+            .find(|own| own.flush_interval.is_some() && own.scope.matches("county", "fibre"))
+            .expect("a plan for fibre");
+        assert_eq!(fibre.flush_interval, Some(Duration::from_secs(5)));
+        let anchors: Vec<&CheckPlan> = plan
+            .own
+            .iter()
+            .flat_map(|own| &own.checks)
+            .filter(|check| check.target == TargetPlan::Anchor)
+            .collect();
+        // AV-05: fewer than five probes in a slot of 60 s give no verdict.
+        assert!(anchors.iter().any(|check| matches!(check.probe, ProbePlan::Icmp { packets, .. } if packets >= 5 && check.interval <= Duration::from_secs(60))));
+        assert!(
+            plan.inbound
+                .iter()
+                .flat_map(|inbound| &inbound.checks)
+                .any(|check| check.from == ["centre", "parent"])
+        );
+    }
+
+    #[test]
+    fn every_problem_is_reported_with_its_line() {
+        let text = "[[plan]]\nname = 'x'\nlevels = ['hamlet']\ncolour = 'red'\n[[plan.check]]\nname = 'a b'\nprobe = 'icmp'\ntarget = 'moon'\ninterval = '1s'\ntimeout = '2s'\n[[plan.check]]\nname = 'c'\nprobe = 'telepathy'\ntarget = 'anchor'\nfamilies = [5]\n[[inbound]]\nname = 'y'\nfrom = ['moon']\n[[inbound.check]]\nname = 'd'\nprobe = 'tcp'\npackets = 3\n";
+        let problems = Plan::parse("plan.toml", text).unwrap_err().to_string();
+        for expected in [
+            "plan.toml:3: plan[0].levels: unknown levels 'hamlet' (use region",
+            "plan.toml:4: plan[0].colour",
+            "plan.toml:6: plan[0].check[0].name: 'a b'",
+            "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
+            "plan.toml:10: plan[0].check[0].timeout: must not be longer",
+            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp)",
+            "families: \"5\" cannot be used: use 4, 6",
+            "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",
+            "inbound[0].check[0].packets",
+        ] {
+            assert!(
+                problems.contains(expected),
+                "missing {expected:?} in:\n{problems}"
+            );
+        }
+        assert!(Plan::parse("plan.toml", "").is_err());
+    }
+}

@@ -1,0 +1,491 @@
+//! From a plan and the inventory to what each agent should measure. Pure: the same input gives the same checks in the
+//! same order; ids and versions are given out by the store.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use extranet_proto::assignment::Family;
+use extranet_proto::wire;
+use extranet_proto::wire::check::Probe;
+use prost::Message;
+use ring::digest::{SHA256, digest};
+
+use super::{CheckPlan, FLUSH_INTERVAL, Plan, ProbePlan, TargetPlan};
+use crate::inventory::{CENTRE_AP, Inventory};
+
+/// Role of a check whose target is looked at from outside.
+pub const INBOUND: &str = "inbound";
+
+/// What one agent should measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Desired {
+    /// How long live results may wait.
+    pub flush_interval: Duration,
+    /// Medium of the access point.
+    pub link_class: wire::LinkClass,
+    /// Without duplicates.
+    pub checks: Vec<DesiredCheck>,
+}
+
+/// A check without its ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredCheck {
+    /// anchor, gateway, resolver, router, service, inbound
+    pub role: &'static str,
+    /// The access point that the result is about.
+    pub ap_id: String,
+    /// The agent, where several measure the same; empty otherwise.
+    pub vantage: String,
+    /// Label `instance`.
+    pub instance: String,
+    /// VRF of the target.
+    pub vrf: String,
+    /// Address of the target.
+    pub address: String,
+    /// The check with ids of 0.
+    pub check: wire::Check,
+}
+
+impl DesiredCheck {
+    /// SHA-256 of everything that makes the check what it is: the same digest keeps the same check id for ever.
+    pub fn digest(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for part in [
+            self.role,
+            &self.ap_id,
+            &self.vantage,
+            &self.instance,
+            &self.vrf,
+            &self.address,
+        ] {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        self.check
+            .encode(&mut bytes)
+            .expect("a vector grows as needed");
+        digest(&SHA256, &bytes).as_ref().to_vec()
+    }
+}
+
+/// Agents that are enrolled and not revoked, by access point, oldest first.
+pub type AgentsByAp = BTreeMap<String, Vec<String>>;
+
+/// A plan laid over an inventory.
+pub struct Compiled<'a> {
+    plan: &'a Plan,
+    inventory: &'a Inventory,
+    anchors: Vec<&'a wire::TargetRow>,
+    /// Vantage access point -> what it measures of others.
+    inbound: HashMap<&'a str, Vec<(&'a wire::AccessPointRow, &'a CheckPlan)>>,
+}
+
+impl<'a> Compiled<'a> {
+    /// Works out once what is the same for all agents.
+    pub fn new(plan: &'a Plan, inventory: &'a Inventory) -> Self {
+        let mut inbound: HashMap<&str, Vec<_>> = HashMap::new();
+        for site in inventory.access_points() {
+            for outer in &plan.inbound {
+                let meant = outer.scope.matches(&site.level, &site.medium)
+                    && outer.monitoring.contains(&site.monitoring);
+                if !meant {
+                    continue;
+                }
+                for check in &outer.checks {
+                    for vantage in vantages(inventory, site, &check.from) {
+                        inbound.entry(vantage).or_default().push((site, check));
+                    }
+                }
+            }
+        }
+        Self {
+            plan,
+            inventory,
+            anchors: inventory
+                .targets()
+                .filter(|target| target.kind == "anchor")
+                .collect(),
+            inbound,
+        }
+    }
+
+    /// What an agent at an access point should measure; `peers` are all agents there. `None` when the access point is
+    /// not in the inventory.
+    pub fn desired(&self, agent: &str, ap_id: &str, peers: &[String]) -> Option<Desired> {
+        let ap = self.inventory.access_point(ap_id)?;
+        let matching = || {
+            let meant = |own: &&super::OwnPlan| own.scope.matches(&ap.level, &ap.medium);
+            self.plan.own.iter().filter(meant)
+        };
+        // The first agent of an access point has the plain series; a second one beside it must not write into them.
+        let vantage = if peers.first().is_some_and(|first| first != agent) {
+            agent
+        } else {
+            ""
+        };
+        let mut checks = Checks::default();
+        if ap.monitoring != "none" {
+            for check in matching().flat_map(|own| &own.checks) {
+                self.own(ap, check, vantage, &mut checks);
+            }
+        }
+        for (site, check) in self.inbound.get(ap_id).into_iter().flatten() {
+            for target in self.inventory.targets_of(&site.ap_id) {
+                if target.kind == "router" {
+                    checks.target(INBOUND, &site.ap_id, agent, check, target);
+                }
+            }
+        }
+        Some(Desired {
+            flush_interval: matching()
+                .find_map(|own| own.flush_interval)
+                .unwrap_or(FLUSH_INTERVAL),
+            link_class: link_class(&ap.medium),
+            checks: checks.list,
+        })
+    }
+
+    fn own(
+        &self,
+        ap: &wire::AccessPointRow,
+        check: &CheckPlan,
+        vantage: &str,
+        checks: &mut Checks,
+    ) {
+        let of_kind = |kind: &'static str| {
+            let targets = self.inventory.targets_of(&ap.ap_id);
+            targets.filter(move |target| target.kind == kind)
+        };
+        match check.target {
+            TargetPlan::Anchor => {
+                for target in &self.anchors {
+                    checks.target("anchor", &ap.ap_id, vantage, check, target);
+                }
+            }
+            TargetPlan::Router => {
+                for target in of_kind("router") {
+                    checks.target("router", &ap.ap_id, vantage, check, target);
+                }
+            }
+            TargetPlan::Service => {
+                for target in of_kind("service") {
+                    checks.target("service", &ap.ap_id, vantage, check, target);
+                }
+            }
+            TargetPlan::Gateway => checks.symbolic("gateway", "@gateway", ap, vantage, check),
+            TargetPlan::Resolver => checks.symbolic("resolver", "@resolver", ap, vantage, check),
+        }
+    }
+}
+
+/// The access points from which a site is looked at.
+fn vantages<'a>(
+    inventory: &'a Inventory,
+    site: &'a wire::AccessPointRow,
+    from: &[String],
+) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    for word in from {
+        let vantage = match word.as_str() {
+            "centre" => Some(CENTRE_AP),
+            "parent" => Some(site.parent.as_str()),
+            level => inventory
+                .ancestors(&site.ap_id)
+                .into_iter()
+                .find(|above| above.level == level)
+                .map(|above| above.ap_id.as_str()),
+        };
+        if let Some(vantage) = vantage
+            && !vantage.is_empty()
+            && vantage != site.ap_id
+            && !found.contains(&vantage)
+        {
+            found.push(vantage);
+        }
+    }
+    found
+}
+
+fn link_class(medium: &str) -> wire::LinkClass {
+    match medium {
+        "fibre" => wire::LinkClass::Fibre,
+        "mobile" => wire::LinkClass::Mobile,
+        "satellite" => wire::LinkClass::Satellite,
+        "microwave" => wire::LinkClass::Microwave,
+        _ => wire::LinkClass::Other,
+    }
+}
+
+#[derive(Default)]
+struct Checks {
+    list: Vec<DesiredCheck>,
+    /// Labels of a series: two checks with the same ones would write into each other's.
+    taken: HashSet<(String, String, String, i32, String, String)>,
+}
+
+impl Checks {
+    fn symbolic(
+        &mut self,
+        role: &'static str,
+        symbol: &str,
+        ap: &wire::AccessPointRow,
+        vantage: &str,
+        check: &CheckPlan,
+    ) {
+        let target = wire::TargetRow {
+            ap_id: ap.ap_id.clone(),
+            address: symbol.to_owned(),
+            ..Default::default()
+        };
+        self.target(role, &ap.ap_id, vantage, check, &target);
+    }
+
+    fn target(
+        &mut self,
+        role: &'static str,
+        ap_id: &str,
+        vantage: &str,
+        plan: &CheckPlan,
+        target: &wire::TargetRow,
+    ) {
+        let Some((probe, port)) = probe(&plan.probe, target) else {
+            return;
+        };
+        let literal: Option<IpAddr> = target.address.parse().ok();
+        let address = literal.map_or_else(|| target.address.clone(), |ip| ip.to_string());
+        let instance = match (port, literal) {
+            (None, _) => address.clone(),
+            (Some(port), Some(IpAddr::V6(ip))) => format!("[{ip}]:{port}"),
+            (Some(port), _) => format!("{address}:{port}"),
+        };
+        for &family in &plan.families {
+            let wire_family = if family == 6 {
+                wire::Family::Ipv6
+            } else {
+                wire::Family::Ipv4
+            };
+            if literal.is_some_and(|ip| (Family::of(ip) == Family::V6) != (family == 6)) {
+                continue;
+            }
+            let labels = (
+                plan.name.clone(),
+                instance.clone(),
+                target.vrf.clone(),
+                i32::from(family),
+                ap_id.to_owned(),
+                vantage.to_owned(),
+            );
+            if !self.taken.insert(labels) {
+                continue;
+            }
+            self.list.push(DesiredCheck {
+                role,
+                ap_id: ap_id.to_owned(),
+                vantage: vantage.to_owned(),
+                instance: instance.clone(),
+                vrf: target.vrf.clone(),
+                address: address.clone(),
+                check: wire::Check {
+                    check_id: 0,
+                    target_id: 0,
+                    name: plan.name.clone(),
+                    family: wire_family.into(),
+                    interval_ms: millis(plan.interval),
+                    timeout_ms: millis(plan.timeout),
+                    probe: Some(probe.clone()),
+                },
+            });
+        }
+    }
+}
+
+/// The probe for a target, and the port that belongs into `instance`; `None` when the target does not offer it.
+fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u32>)> {
+    match plan {
+        ProbePlan::Icmp {
+            packets,
+            packet_interval,
+            payload_bytes,
+        } => {
+            let icmp = wire::IcmpProbe {
+                packets: *packets,
+                packet_interval_ms: millis(*packet_interval),
+                payload_bytes: *payload_bytes,
+            };
+            Some((Probe::Icmp(icmp), None))
+        }
+        ProbePlan::Tcp { port } => {
+            let port = port.or((target.tcp_port > 0).then_some(target.tcp_port))?;
+            Some((Probe::Tcp(wire::TcpProbe { port }), Some(port)))
+        }
+        ProbePlan::Snmp { modules } => {
+            let mut snmp = target.snmp.clone()?;
+            if !modules.is_empty() {
+                snmp.modules.clone_from(modules);
+            }
+            Some((Probe::Snmp(snmp), None))
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ap(ap_id: &str, level: &str, parent: &str, monitoring: &str) -> wire::AccessPointRow {
+        wire::AccessPointRow {
+            ap_id: ap_id.to_owned(),
+            name: ap_id.to_owned(),
+            level: level.to_owned(),
+            parent: parent.to_owned(),
+            medium: "fibre".to_owned(),
+            monitoring: monitoring.to_owned(),
+            division_code: String::new(),
+        }
+    }
+
+    fn target(ap_id: &str, name: &str, kind: &str, address: &str) -> wire::TargetRow {
+        wire::TargetRow {
+            ap_id: ap_id.to_owned(),
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            address: address.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn inventory() -> Inventory {
+        let mut inventory = Inventory::default();
+        for row in [
+            ap("centre", "region", "", "agent"),
+            ap("county", "county", "centre", "agent"),
+            ap("town", "township", "county", "remote"),
+            ap("village", "village", "town", "agent"),
+            ap("closed", "village", "town", "none"),
+        ] {
+            inventory.insert_access_point(row);
+        }
+        for row in [
+            target("centre", "a4", "anchor", "10.0.0.1"),
+            target("centre", "a6", "anchor", "fd00:0::1"),
+            target("county", "ce", "router", "10.1.0.1"),
+            target("town", "ce", "router", "ce.town"),
+            target("village", "ce", "router", "10.3.0.1"),
+            target("closed", "ce", "router", "10.4.0.1"),
+        ] {
+            inventory.insert_target(row);
+        }
+        inventory
+    }
+
+    fn plan() -> Plan {
+        Plan::parse(
+            "plan",
+            "[[plan]]\nname = 'all'\n[[plan.check]]\nname = 'anchor'\nprobe = 'icmp'\ntarget = 'anchor'\n\
+             [[plan.check]]\nname = 'gw'\nprobe = 'icmp'\ntarget = 'gateway'\nfamilies = [4]\n\
+             [[inbound]]\nname = 'in'\nfrom = ['centre', 'parent', 'county']\n[[inbound.check]]\nname = 'in'\nprobe = 'icmp'\n",
+        )
+        .unwrap()
+    }
+
+    fn lines(agent: &str, ap_id: &str, peers: &[&str]) -> Vec<String> {
+        let (plan, inventory) = (plan(), inventory());
+        let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let desired = Compiled::new(&plan, &inventory)
+            .desired(agent, ap_id, &peers)
+            .unwrap();
+        desired
+            .checks
+            .iter()
+            .map(|c| {
+                let (role, name, at, of, by) =
+                    (c.role, &c.check.name, &c.instance, &c.ap_id, &c.vantage);
+                format!("{role} {name} {at} v{} of {of} by {by:?}", c.check.family)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_agent_measures_anchors_gateway_and_what_lies_below_it() {
+        assert_eq!(
+            lines("k1", "county", &["k1"]),
+            [
+                "anchor anchor 10.0.0.1 v4 of county by \"\"",
+                "anchor anchor fd00::1 v6 of county by \"\"",
+                "gateway gw @gateway v4 of county by \"\"",
+                "inbound in ce.town v4 of town by \"k1\"",
+                "inbound in ce.town v6 of town by \"k1\"",
+                "inbound in 10.3.0.1 v4 of village by \"k1\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_centre_looks_at_everyone_but_itself_and_what_is_not_monitored() {
+        let inbound: Vec<String> = lines("centre", "centre", &["centre"])
+            .into_iter()
+            .filter(|line| line.starts_with("inbound"))
+            .collect();
+        assert_eq!(inbound.len(), 4, "{inbound:?}");
+        assert!(!inbound.iter().any(|line| line.contains("10.4.0.1")));
+    }
+
+    #[test]
+    fn a_second_agent_of_an_access_point_writes_series_of_its_own() {
+        let second = lines("v2", "village", &["v1", "v2"]);
+        assert!(
+            second.iter().all(|line| line.ends_with("by \"v2\"")),
+            "{second:?}"
+        );
+        assert!(
+            lines("v1", "village", &["v1", "v2"])
+                .iter()
+                .all(|line| line.ends_with("by \"\""))
+        );
+    }
+
+    #[test]
+    fn a_check_is_the_same_only_if_everything_is() {
+        let (plan, inventory) = (plan(), inventory());
+        let compiled = Compiled::new(&plan, &inventory);
+        let desired = compiled
+            .desired("k1", "county", &["k1".to_owned()])
+            .unwrap();
+        let first = desired.checks[0].clone();
+        let mut digests = vec![first.digest()];
+        let mut longer = first.clone();
+        longer.check.interval_ms += 1;
+        let mut moved = first.clone();
+        moved.ap_id.push('x');
+        for other in [longer, moved, desired.checks[1].clone()] {
+            assert!(!digests.contains(&other.digest()));
+            digests.push(other.digest());
+        }
+        assert_eq!(first.clone().digest(), first.digest());
+    }
+
+    #[test]
+    fn tcp_needs_a_port_and_snmp_a_credential() {
+        let row = target("a", "b", "service", "10.0.0.1");
+        assert!(probe(&ProbePlan::Tcp { port: None }, &row).is_none());
+        assert!(probe(&ProbePlan::Snmp { modules: vec![] }, &row).is_none());
+        let mut checks = Checks::default();
+        let plan = CheckPlan {
+            probe: ProbePlan::Tcp { port: Some(443) },
+            ..plan().own[0].checks[0].clone()
+        };
+        checks.target(
+            "service",
+            "a",
+            "",
+            &plan,
+            &target("a", "b", "service", "fd00::2"),
+        );
+        assert_eq!(checks.list[0].instance, "[fd00::2]:443");
+    }
+}

@@ -1,0 +1,313 @@
+//! The catalogue and the state: SQLite, filled by a thread that follows the ingest log.
+//!
+//! Constraints
+//! 1. Everything here is a function of a prefix of the log: each transaction stores the position of the last record it
+//!    holds, so a crash at any moment repeats nothing and forgets nothing.
+//! 2. One thread writes what follows from the log ([`apply`]); the alert sender and the exporters write only their own
+//!    tables (what a receiver was told, where a cursor stands). Readers never wait for writers (WAL).
+//! 3. Checks that a change needs (does the parent exist, does the plan parse) happen before it is logged; applying a
+//!    logged record cannot fail for its content, at worst it changes nothing and is counted.
+//!
+//! Paths: `start` hands over a follower of the log; `wait_applied` lets a caller see its own change; queries open a
+//! read connection from a small pool.
+
+mod apply;
+mod assignments;
+pub(crate) mod catalogue;
+mod enrolment;
+mod results;
+mod status;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use extranet_proto::id::{AgentId, ApId, Incarnation};
+use extranet_proto::ranges::RangeSet;
+use extranet_proto::wire;
+use tokio::sync::watch;
+
+use crate::inventory::Inventory;
+use crate::self_stats::Stats;
+
+pub use apply::{Follower, LogReader, Position, decode_log_record, encode_log_record};
+
+/// How the store judges; all durations positive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Length of a slot. Slots are aligned to 1970-01-01 UTC.
+    pub slot: Duration,
+    /// How many consecutive bad slots make an access point down.
+    pub bad_slots: u32,
+    /// How many consecutive good slots make it up again.
+    pub good_slots: u32,
+    /// How long an access point may be silent before that counts as down.
+    pub silent_after: Duration,
+    /// How often the log gets a tick. Three ticks without any record prove that the collector itself was away.
+    pub tick: Duration,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            slot: Duration::from_secs(60),
+            bad_slots: 3,
+            good_slots: 3,
+            silent_after: Duration::from_mins(15),
+            tick: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Why the catalogue could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file was written by a newer release.
+    #[error(
+        "catalogue {path} has schema {found}, this release knows {known}: start the newer release, or restore the \
+         backup taken before the upgrade"
+    )]
+    NewerSchema {
+        /// The database.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The database refused.
+    #[error("catalogue: {operation}")]
+    Database {
+        /// What was being done.
+        operation: &'static str,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A file could not be made or read.
+    #[error("catalogue: {operation}")]
+    File {
+        /// What was being done.
+        operation: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log could not be read.
+    #[error("catalogue: reading the ingest log")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something stored here cannot be read back.
+    #[error("catalogue: stored {what} is not readable")]
+    Damaged {
+        /// What.
+        what: &'static str,
+    },
+    /// The follower has ended, so what was waited for will not come.
+    #[error("catalogue: the follower of the log has stopped")]
+    Stopped,
+}
+
+/// What is known about a ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketInfo {
+    /// The access point it was issued for.
+    pub ap_id: ApId,
+    /// Until when it can be used, µs since 1970.
+    pub expires_wall_us: i64,
+    /// Whether it has been used up.
+    pub used: bool,
+}
+
+/// What is known about an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// The access point it stands at.
+    pub ap_id: ApId,
+    /// Whether its certificates are void.
+    pub revoked: bool,
+    /// Version of its latest assignment; 0 = none.
+    pub assignment_version: u32,
+}
+
+/// The outcome of checking an inventory change: what to log, if anything, and what to answer.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// To be logged; `None` when there are problems or nothing changes.
+    pub record: Option<wire::InventoryChanged>,
+    /// The answer for the caller.
+    pub reply: wire::ImportReply,
+}
+
+/// Handle to the catalogue; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: catalogue::Pool,
+    settings: StoreSettings,
+    progress: apply::Progress,
+    changes: watch::Sender<u64>,
+    alert_changes: watch::Sender<u64>,
+    stats: Arc<Stats>,
+}
+
+impl Store {
+    /// Opens (and where needed creates or migrates) `state_dir/catalogue.sqlite`.
+    pub fn open(
+        state_dir: &Path,
+        settings: StoreSettings,
+        stats: Arc<Stats>,
+    ) -> Result<Self, StoreError> {
+        let pool = catalogue::Pool::open(&state_dir.join("catalogue.sqlite"))?;
+        let connection = pool.get()?;
+        let progress = apply::Progress::load(&connection)?;
+        let change = assignments::latest_change(&connection)?;
+        drop(connection);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pool,
+                settings,
+                progress,
+                changes: watch::Sender::new(change),
+                alert_changes: watch::Sender::new(0),
+                stats,
+            }),
+        })
+    }
+
+    /// How the store judges.
+    pub fn settings(&self) -> &StoreSettings {
+        &self.inner.settings
+    }
+
+    /// Position of the last log record that the catalogue holds; `None` before the first. Follow the log from behind it.
+    pub fn applied(&self) -> Option<Position> {
+        self.inner.progress.applied()
+    }
+
+    /// How many log records have been applied since the catalogue was created.
+    pub fn applied_records(&self) -> u64 {
+        self.inner.progress.records()
+    }
+
+    /// Starts the thread that applies what `reader` gives, which must start behind [`Store::applied`].
+    pub fn start(&self, reader: impl LogReader + 'static) -> Result<Follower, StoreError> {
+        apply::start(self.clone(), Box::new(reader))
+    }
+
+    /// Tells the follower that the log has grown; it looks by itself a few times a second.
+    pub fn wake(&self) {
+        self.inner.progress.wake();
+    }
+
+    /// Waits until the catalogue holds the record at `position`.
+    pub async fn wait_applied(&self, position: Position) -> Result<(), StoreError> {
+        self.inner.progress.wait(position).await
+    }
+
+    /// Which records of which agent's incarnation are in the applied part of the log.
+    pub fn received(&self) -> Result<HashMap<(AgentId, Incarnation), RangeSet>, StoreError> {
+        results::received(&*self.read()?)
+    }
+
+    /// The ticket with this digest of its secret.
+    pub fn ticket(&self, digest: &[u8; 32]) -> Result<Option<TicketInfo>, StoreError> {
+        enrolment::ticket(&*self.read()?, digest)
+    }
+
+    /// An enrolled agent.
+    pub fn agent(&self, agent: &AgentId) -> Result<Option<AgentInfo>, StoreError> {
+        enrolment::agent(&*self.read()?, agent)
+    }
+
+    /// Whether the inventory holds this access point now.
+    pub fn access_point_exists(&self, ap_id: &ApId) -> Result<bool, StoreError> {
+        Ok(Inventory::load(&*self.read()?)?
+            .access_point(ap_id.as_str())
+            .is_some())
+    }
+
+    /// The latest assignment of an agent.
+    pub fn assignment_for(&self, agent: &AgentId) -> Result<Option<wire::Assignment>, StoreError> {
+        assignments::latest(&*self.read()?, agent)
+    }
+
+    /// Grows whenever the assignment of any agent has changed.
+    pub fn assignment_changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Agents whose assignment changed after the given value of [`Store::assignment_changes`].
+    pub fn changed_since(&self, change_exclusive: u64) -> Result<Vec<AgentId>, StoreError> {
+        assignments::changed_since(&*self.read()?, change_exclusive)
+    }
+
+    /// Access points, latest measurements, states and alerts. Live connections, the log and the exports are not known
+    /// here and stay empty.
+    pub fn status(&self, request: &wire::StatusRequest) -> Result<wire::StatusReply, StoreError> {
+        status::status(&*self.read()?, request)
+    }
+
+    /// Checks two CSV files (either may be empty) against the catalogue and says what importing them would change.
+    pub fn plan_inventory(
+        &self,
+        access_points_csv: &[u8],
+        targets_csv: &[u8],
+        actor: &str,
+    ) -> Result<Planned, StoreError> {
+        let mut connection = self.read()?;
+        let now = Inventory::load(&connection)?;
+        let planned = crate::inventory::import::plan(&now, access_points_csv, targets_csv, actor);
+        rehearsed(&mut connection, planned)
+    }
+
+    /// Checks the request to watch one more router and says what it would change.
+    pub fn plan_add_ap(
+        &self,
+        request: &wire::AddAccessPointRequest,
+    ) -> Result<Planned, StoreError> {
+        let mut connection = self.read()?;
+        let now = Inventory::load(&connection)?;
+        let planned = crate::inventory::add::plan(&now, request);
+        rehearsed(&mut connection, planned)
+    }
+
+    /// Checks a plan and says how many agents it would change.
+    pub fn plan_plan(
+        &self,
+        toml: &str,
+        actor: &str,
+    ) -> Result<(Option<wire::PlanChanged>, wire::ApplyPlanReply), StoreError> {
+        assignments::plan_plan(&mut *self.read()?, toml, actor)
+    }
+
+    /// Number of the plan that holds; 0 = the built-in one, because none was applied.
+    pub fn plan_version(&self) -> Result<u32, StoreError> {
+        assignments::plan_version(&*self.read()?)
+    }
+
+    fn read(&self) -> Result<catalogue::Pooled<'_>, StoreError> {
+        self.inner.pool.get()
+    }
+}
+
+/// Refuses an inventory change that leads to assignments which no agent accepts.
+fn rehearsed(
+    connection: &mut rusqlite::Connection,
+    mut planned: Planned,
+) -> Result<Planned, StoreError> {
+    if let Some(record) = &planned.record {
+        let problems = assignments::rehearse_inventory(connection, record)?.problems;
+        if !problems.is_empty() {
+            planned = Planned {
+                record: None,
+                reply: wire::ImportReply {
+                    problems,
+                    ..Default::default()
+                },
+            };
+        }
+    }
+    Ok(planned)
+}

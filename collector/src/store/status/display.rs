@@ -1,0 +1,104 @@
+//! Values in words and units that people read.
+
+use extranet_proto::metric::{
+    ICMP_DUPLICATES, ICMP_HOP_LIMIT, ICMP_JITTER, ICMP_RECEIVED, ICMP_RTT_AVG, ICMP_RTT_MAX,
+    ICMP_RTT_MIN, ICMP_SENT, IF_NUMBER, Kind, Metric, SNMP_DURATION, SNMP_PDUS, SNMP_REQUESTS,
+    SYS_UP_TIME, TCP_CONNECT, Unit,
+};
+
+/// Name and value of a metric of the target itself; `None` for what only fills the line.
+pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
+    let name = match metric {
+        ICMP_RTT_AVG => "rtt avg",
+        ICMP_RTT_MIN => "rtt min",
+        ICMP_RTT_MAX => "rtt max",
+        ICMP_JITTER => "jitter",
+        ICMP_SENT => "sent",
+        ICMP_RECEIVED => "received",
+        ICMP_HOP_LIMIT => "hop limit",
+        TCP_CONNECT => "connect",
+        SNMP_DURATION => "scrape",
+        SNMP_PDUS => "values",
+        SYS_UP_TIME => return Some(("uptime".to_owned(), uptime(raw))),
+        IF_NUMBER => "interfaces",
+        ICMP_DUPLICATES if raw == 0 => return None,
+        SNMP_REQUESTS => return None,
+        other => {
+            let info = other.info()?;
+            return Some((info.name.to_owned(), plain(info.kind, info.unit, raw)));
+        }
+    };
+    let info = metric.info()?;
+    Some((name.to_owned(), plain(info.kind, info.unit, raw)))
+}
+
+fn plain(kind: Kind, unit: Unit, raw: u64) -> String {
+    match (unit, kind) {
+        (Unit::Microseconds, _) => milliseconds(raw),
+        (Unit::One, Kind::Gauge) => raw.cast_signed().to_string(),
+        (Unit::One, Kind::Counter) => raw.to_string(),
+    }
+}
+
+/// Microseconds as "0.061 ms".
+pub(super) fn milliseconds(us: u64) -> String {
+    format!("{}.{:03} ms", us / 1_000, us % 1_000)
+}
+
+/// "1.4 MB", decimal as carriers count.
+pub(super) fn octets(raw: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if raw < 1_000 {
+        return format!("{raw} B");
+    }
+    let mut value = raw as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 999.95 {
+            break;
+        }
+        value /= 1_000.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// Hundredths of a second as "3 d 04:05:06".
+fn uptime(hundredths: u64) -> String {
+    let seconds = hundredths / 100;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3_600, rest / 60 % 60, rest % 60);
+    if days == 0 {
+        clock
+    } else {
+        format!("{days} d {clock}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_readable() {
+        assert_eq!(
+            display(ICMP_RTT_AVG, 61),
+            Some(("rtt avg".to_owned(), "0.061 ms".to_owned()))
+        );
+        assert_eq!(
+            display(ICMP_SENT, 5),
+            Some(("sent".to_owned(), "5".to_owned()))
+        );
+        assert_eq!(display(ICMP_DUPLICATES, 0), None);
+        assert_eq!(
+            display(SYS_UP_TIME, 27_390_600),
+            Some(("uptime".to_owned(), "3 d 04:05:06".to_owned()))
+        );
+        assert_eq!(display(Metric(9_999), 1), None);
+        assert_eq!(octets(999), "999 B");
+        assert_eq!(octets(1_000), "1.0 kB");
+        assert_eq!(octets(1_400_000), "1.4 MB");
+        assert_eq!(octets(999_960), "1.0 MB");
+        assert_eq!(octets(u64::MAX), "18.4 EB");
+    }
+}
