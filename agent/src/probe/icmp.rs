@@ -3,12 +3,12 @@
 //! One socket per family and VRF, never one per target or packet. What matters, and where it is done:
 //!
 //! - times: departure read just before the packet is handed to the kernel, arrival stamped by the kernel, so that a
-//!   busy runtime does not lengthen a round trip ([`crate::net::stamp`], [`port`]);
-//! - identity: a token in the payload, not the 16 bits of the header ([`token`]);
+//!   busy runtime does not lengthen a round trip ([`crate::net::stamp`], `port`);
+//! - identity: a token in the payload, not the 16 bits of the header (`token`);
 //! - errors: "unreachable" and the like come through the socket's error queue with the packet they are about, and make
-//!   an outcome at once, where others wait for the timeout ([`port`], [`crate::packet::trouble`]);
-//! - what became of each request of a run ([`burst`]), and all that came to nothing, counted ([`counts`]);
-//! - pace: the packets of all runs together keep a minimum distance ([`pacer`]).
+//!   an outcome at once, where others wait for the timeout (`port`, [`crate::packet::trouble`]);
+//! - what became of each request of a run (`burst`), and all that came to nothing, counted (`counts`);
+//! - pace: the packets of all runs together keep a minimum distance (`pacer`).
 //!
 //! A run ends when every request was answered or failed, at its deadline at the latest. It is [`Outcome::Ok`] if there
 //! was any reply: how much loss is too much is for the collector to say.
