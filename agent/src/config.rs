@@ -76,7 +76,7 @@ pub struct UplinkConfig {
     pub connect_timeout: Duration,
     /// A silent connection is asked for a sign of life (HTTP/2 ping) this often...
     pub keepalive_interval: Duration,
-    /// ... and given up when none comes within this time.
+    /// ... and given up when none comes within this time; so is one whose data nobody acknowledges.
     pub keepalive_timeout: Duration,
 }
 

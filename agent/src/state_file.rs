@@ -106,6 +106,7 @@ pub fn write(path: &Path, payload: &[u8]) -> Result<(), StateFileError> {
         .and_then(|()| file.write_all(payload))
         .and_then(|()| file.sync_all())
         .map_err(io_error("write", &beside))?;
+    give_to_owner_of_folder(&beside);
     std::fs::rename(&beside, path).map_err(io_error("rename to", path))?;
     if let Some(folder) = path.parent() {
         File::open(folder)
@@ -113,6 +114,20 @@ pub fn write(path: &Path, payload: &[u8]) -> Result<(), StateFileError> {
             .map_err(io_error("sync", folder))?;
     }
     Ok(())
+}
+
+/// What root writes ("extranet-agent enrol" by a technician) belongs to the service's user, like the folder. Others can
+/// only write what is theirs already, so a refusal means nothing.
+fn give_to_owner_of_folder(file: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = file.parent().and_then(|folder| folder.metadata().ok());
+    if let Some(folder) = folder {
+        drop(std::os::unix::fs::chown(
+            file,
+            Some(folder.uid()),
+            Some(folder.gid()),
+        ));
+    }
 }
 
 /// Puts a damaged file aside as `<name>.damaged`, so that it can be looked at and is not met again.
