@@ -68,7 +68,9 @@ impl Scanner {
                 more => have += more,
             }
         }
-        let Some(header) = Header::decode(&head[..have]) else {
+        // With less than both copies there is no record either.
+        let header = if have == HEADER_LEN { Header::decode(&head) } else { None };
+        let Some(header) = header else {
             return Ok(None);
         };
         Ok(Some(Self {

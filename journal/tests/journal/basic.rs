@@ -1,5 +1,4 @@
 //! The ordinary life of a journal on a real folder.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::path::Path;
 use std::time::Duration;
