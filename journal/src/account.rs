@@ -110,6 +110,11 @@ impl Account {
         self.file.len + self.file.pending.len() as u64
     }
 
+    /// Bytes that it may take before the next append: a file that is due to be written anew, and what is pending then.
+    pub(crate) fn bytes_soon(&self) -> u64 {
+        self.bytes().max(2 * self.file.rewrite_bytes)
+    }
+
     /// Settles records that are not settled yet; returns these.
     pub(crate) fn mark(&mut self, range: Range<u64>, mark: Mark) -> Vec<Range<u64>> {
         let new = self
@@ -119,6 +124,10 @@ impl Account {
             for ranges in new.chunks(RANGES_PER_FRAME) {
                 self.file.push(Kind::Marks, &encode_marks(mark, ranges));
             }
+        }
+        if self.file.pending.len() as u64 > self.file.rewrite_bytes {
+            self.file.rewrite = true;
+            self.file.pending = Vec::new();
         }
         new
     }

@@ -179,6 +179,7 @@ impl Journal {
                 self.drop_oldest(DropReason::Bytes);
             }
         }
+        self.keep_limit();
         Ok(self.durable_position())
     }
 

@@ -268,7 +268,9 @@ impl Opening {
         }
         // What an earlier process wrote and did not sync counts as durable from here on.
         last.file.sync_data().map_err(self.failed("sync", &name))?;
-        self.storage.sync_folder().map_err(self.failed("sync", ""))?;
+        self.storage
+            .sync_folder()
+            .map_err(self.failed("sync", ""))?;
         let contiguous = last.sealed.end_ordinal == next;
         let mut active = Active::resume(last);
         if contiguous {

@@ -91,7 +91,7 @@ impl Journal {
         let max_bytes = self.options.max_bytes;
         // A header for a new segment, and the totals that a drop writes.
         let needed = frame_bytes + HEADER_LEN as u64;
-        while self.bytes() + needed > max_bytes {
+        while self.bytes_soon() + needed > max_bytes {
             if self.aside_bytes > 0 {
                 self.remove_set_aside();
             } else if self.may_drop_oldest() {
@@ -106,6 +106,18 @@ impl Journal {
             }
         }
         Ok(())
+    }
+
+    /// With the account as large as acknowledgements may make it until the next append.
+    fn bytes_soon(&self) -> u64 {
+        self.bytes() - self.account.bytes() + self.account.bytes_soon()
+    }
+
+    /// The account grew more than was foreseen: its marks are scattered.
+    pub(crate) fn keep_limit(&mut self) {
+        while self.bytes() > self.options.max_bytes && self.may_drop_oldest() {
+            self.drop_oldest(DropReason::Bytes);
+        }
     }
 
     fn may_drop_oldest(&self) -> bool {

@@ -69,7 +69,11 @@ impl Scanner {
             }
         }
         // With less than both copies there is no record either.
-        let header = if have == HEADER_LEN { Header::decode(&head) } else { None };
+        let header = if have == HEADER_LEN {
+            Header::decode(&head)
+        } else {
+            None
+        };
         let Some(header) = header else {
             return Ok(None);
         };

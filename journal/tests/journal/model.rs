@@ -12,18 +12,33 @@ use crate::rig::Rig;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Append { count: u8, len: u16 },
+    Append {
+        count: u8,
+        len: u16,
+    },
     Sync,
     Flush,
     /// Of all records so far: from this part on, this many.
-    Acknowledge { part: u8, count: u8 },
-    Refuse { part: u8, count: u8 },
-    Follow { count: u8 },
+    Acknowledge {
+        part: u8,
+        count: u8,
+    },
+    Refuse {
+        part: u8,
+        count: u8,
+    },
+    Follow {
+        count: u8,
+    },
     Reopen,
     Kill,
-    CutPower { coins: u64 },
+    CutPower {
+        coins: u64,
+    },
     Hours(u8),
-    DiskFull { room: u16 },
+    DiskFull {
+        room: u16,
+    },
     DiskFree,
     FailSyncs(u8),
 }
@@ -53,6 +68,8 @@ enum Fate {
     Durable,
     Settled,
     Dropped,
+    /// As dropped, but the disk did not take the note of it: a crash may bring it back.
+    DroppedUnwritten,
     /// Not there after a crash, which is allowed for what was pending.
     Lost,
 }
@@ -76,6 +93,7 @@ struct Pair {
     followed: usize,
     appended: u32,
     power_was_cut: bool,
+    disk_is_bad: bool,
 }
 
 impl Pair {
@@ -91,6 +109,7 @@ impl Pair {
             followed: 0,
             appended: 0,
             power_was_cut: false,
+            disk_is_bad: false,
         };
         pair.open();
         pair
@@ -101,11 +120,16 @@ impl Pair {
     }
 
     fn open(&mut self) {
-        let now = Now { wall_ms: self.wall_ms };
+        let now = Now {
+            wall_ms: self.wall_ms,
+        };
         let opened = Journal::open_on(self.rig.storage(), self.options.clone(), now);
         let (journal, recovery) = opened.unwrap();
         // A power cut may take the header of a segment that never was synced and leave the rest.
-        assert!(recovery.set_aside.is_empty() || self.power_was_cut, "{recovery:?}");
+        assert!(
+            recovery.set_aside.is_empty() || self.power_was_cut,
+            "{recovery:?}"
+        );
         self.reader = Some(journal.reader(Cursor::oldest()));
         self.followed = 0;
         self.journal = Some(journal);
@@ -114,7 +138,7 @@ impl Pair {
     /// After a crash: what was durable must be there, what was pending may be, nothing else may.
     fn reopen_after_crash(&mut self) {
         self.journal = None;
-        self.rig.set_capacity(None);
+        self.mend_disk();
         self.rig.fail_syncs(0);
         self.open();
         self.learn_drops();
@@ -125,7 +149,7 @@ impl Pair {
                 (Fate::Durable, false) => panic!("lost {:?}", record.position),
                 (Fate::Dropped | Fate::Lost, true) => panic!("came back: {:?}", record.position),
                 // The acknowledgement was not durable: the record will be sent once more.
-                (Fate::Settled | Fate::Pending | Fate::Durable, true) => Fate::Durable,
+                (_, true) => Fate::Durable,
                 (Fate::Pending, false) => Fate::Lost,
                 (fate, false) => fate,
             };
@@ -135,7 +159,10 @@ impl Pair {
 
     fn waiting(&self) -> BTreeSet<(u64, u64)> {
         let ranges = self.journal.as_ref().unwrap().waiting();
-        ranges.into_iter().flat_map(|(inc, range)| range.map(move |seq| (inc, seq))).collect()
+        ranges
+            .into_iter()
+            .flat_map(|(inc, range)| range.map(move |seq| (inc, seq)))
+            .collect()
     }
 
     fn learn_drops(&mut self) {
@@ -143,7 +170,11 @@ impl Pair {
             for sequence in drop.range {
                 // A drop of a record that never was durable may be the first that is heard of it.
                 if let Some(index) = self.by_position.get(&(drop.incarnation, sequence)) {
-                    self.records[*index].fate = Fate::Dropped;
+                    self.records[*index].fate = if self.disk_is_bad {
+                        Fate::DroppedUnwritten
+                    } else {
+                        Fate::Dropped
+                    };
                 }
             }
         }
@@ -153,10 +184,6 @@ impl Pair {
         self.learn_drops();
         let ledger: Ledger = self.journal().ledger();
         assert!(ledger.balances(), "{ledger:?}");
-        if self.options.when_full == WhenFull::DropOldest {
-            let bytes = self.journal().bytes();
-            assert!(bytes <= self.options.max_bytes + 512, "{bytes} bytes");
-        }
         let expected: BTreeSet<_> = self
             .records
             .iter()
@@ -164,10 +191,17 @@ impl Pair {
             .map(|record| (record.position.incarnation, record.position.sequence))
             .collect();
         assert_eq!(self.waiting(), expected);
-        let pending = self.records.iter().filter(|record| record.fate == Fate::Pending).count();
+        let pending = self
+            .records
+            .iter()
+            .filter(|record| record.fate == Fate::Pending)
+            .count();
         assert_eq!(ledger.waiting, (expected.len() + pending) as u64);
         for (incarnation, range) in self.journal().waiting() {
-            let records = self.journal().read_range(incarnation, range.clone(), 1 << 20).unwrap();
+            let records = self
+                .journal()
+                .read_range(incarnation, range.clone(), 1 << 20)
+                .unwrap();
             assert!(records.iter().map(|(sequence, _)| *sequence).eq(range));
             for (sequence, payload) in records {
                 let index = self.by_position[&(incarnation, sequence)];
@@ -176,18 +210,35 @@ impl Pair {
         }
     }
 
+    fn mend_disk(&mut self) {
+        self.rig.set_capacity(None);
+        self.disk_is_bad = false;
+    }
+
+    /// Acknowledgements that nothing was synced after may stand above the limit.
+    fn check_bytes(&mut self) {
+        let bytes = self.journal().bytes();
+        assert!(bytes <= self.options.max_bytes, "{bytes} bytes");
+    }
+
     fn append(&mut self, len: u16) {
         self.appended += 1;
         let mut payload = vec![self.appended.to_le_bytes()[0]; usize::from(len)];
         payload.extend_from_slice(&self.appended.to_le_bytes());
-        let now = Now { wall_ms: self.wall_ms };
+        let now = Now {
+            wall_ms: self.wall_ms,
+        };
         // An append may sync by itself, when it begins a new segment.
         match self.journal().append(&payload, now) {
             Ok(position) => {
                 let key = (position.incarnation, position.sequence);
                 let known = self.by_position.insert(key, self.records.len());
                 assert_eq!(known, None, "a position was used twice");
-                self.records.push(Record { position, payload, fate: Fate::Pending });
+                self.records.push(Record {
+                    position,
+                    payload,
+                    fate: Fate::Pending,
+                });
             }
             Err(AppendError::Full { .. } | AppendError::Disk(_)) => {}
             Err(error) => panic!("{error}"),
@@ -237,7 +288,10 @@ impl Pair {
             let Some((position, payload)) = self.reader.as_mut().unwrap().next().unwrap() else {
                 let left = &self.records[self.followed..];
                 let seen_late = left.iter().find(|record| record.fate == Fate::Durable);
-                assert!(seen_late.is_none(), "the follower did not see {seen_late:?}");
+                assert!(
+                    seen_late.is_none(),
+                    "the follower did not see {seen_late:?}"
+                );
                 return;
             };
             let index = self.by_position[&(position.incarnation, position.sequence)];
@@ -253,13 +307,27 @@ impl Pair {
 
     fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Append { count, len } => (0..count).for_each(|_| self.append(len)),
+            Op::Append { count, len } => {
+                for _ in 0..count {
+                    self.append(len);
+                    self.check_bytes();
+                }
+            }
             Op::Sync => {
-                let before = self.records.iter().filter(|r| r.fate == Fate::Pending).count();
+                let before = self
+                    .records
+                    .iter()
+                    .filter(|r| r.fate == Fate::Pending)
+                    .count();
                 let synced = self.journal().sync();
                 self.learn_durable();
-                let after = self.records.iter().filter(|r| r.fate == Fate::Pending).count();
+                let after = self
+                    .records
+                    .iter()
+                    .filter(|r| r.fate == Fate::Pending)
+                    .count();
                 assert!(after == if synced.is_ok() { 0 } else { before });
+                self.check_bytes();
             }
             Op::Flush => {
                 // A full disk is not the end of what was accepted: the next sync shows.
@@ -269,7 +337,7 @@ impl Pair {
             Op::Refuse { part, count } => self.settle(part, count, true),
             Op::Follow { count } => self.follow(count),
             Op::Reopen => {
-                self.rig.set_capacity(None);
+                self.mend_disk();
                 self.rig.fail_syncs(0);
                 self.journal.take().unwrap().close().unwrap();
                 for record in &mut self.records {
@@ -297,10 +365,15 @@ impl Pair {
             }
             Op::Hours(hours) => self.wall_ms += i64::from(hours) * 3_600_000 / 4,
             Op::DiskFull { room } => {
-                self.rig.set_capacity(Some(self.rig.used() + usize::from(room)));
+                self.disk_is_bad = true;
+                self.rig
+                    .set_capacity(Some(self.rig.used() + usize::from(room)));
             }
-            Op::DiskFree => self.rig.set_capacity(None),
-            Op::FailSyncs(count) => self.rig.fail_syncs(u32::from(count)),
+            Op::DiskFree => self.mend_disk(),
+            Op::FailSyncs(count) => {
+                self.disk_is_bad |= count > 0;
+                self.rig.fail_syncs(u32::from(count));
+            }
         }
         self.check();
     }

@@ -47,7 +47,10 @@ impl Rig {
         let rig = Self::default();
         let mut state = rig.state();
         for (name, bytes) in files {
-            let inode = Inode { now: bytes.clone(), durable: bytes.clone() };
+            let inode = Inode {
+                now: bytes.clone(),
+                durable: bytes.clone(),
+            };
             state.inodes.push(inode);
             let id = state.inodes.len() - 1;
             state.names.insert(name.clone(), id);
@@ -59,12 +62,19 @@ impl Rig {
 
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state();
-        state.names.iter().map(|(name, id)| (name.clone(), state.inodes[*id].now.clone())).collect()
+        state
+            .names
+            .iter()
+            .map(|(name, id)| (name.clone(), state.inodes[*id].now.clone()))
+            .collect()
     }
 
     /// The folder as a new process sees it.
     pub(crate) fn storage(&self) -> Arc<dyn Storage> {
-        Arc::new(Handle { rig: self.clone(), generation: self.state().generation })
+        Arc::new(Handle {
+            rig: self.clone(),
+            generation: self.state().generation,
+        })
     }
 
     /// Ends the process that uses the folder: nothing that it still does has an effect.
@@ -91,11 +101,16 @@ impl Rig {
             for at in (0..longer).step_by(SECTOR) {
                 let end = (at + SECTOR).min(longer);
                 let source = if coin() { &inode.now } else { &inode.durable };
-                let sector: Vec<u8> =
-                    (at..end).map(|byte| source.get(byte).copied().unwrap_or(0)).collect();
+                let sector: Vec<u8> = (at..end)
+                    .map(|byte| source.get(byte).copied().unwrap_or(0))
+                    .collect();
                 left.extend_from_slice(&sector);
             }
-            left.truncate(if coin() { inode.now.len() } else { inode.durable.len() });
+            left.truncate(if coin() {
+                inode.now.len()
+            } else {
+                inode.durable.len()
+            });
             inode.now.clone_from(&left);
             inode.durable = left;
         }
@@ -131,7 +146,10 @@ fn apply(names: &mut BTreeMap<String, usize>, change: Change) {
 
 impl State {
     fn used(&self) -> usize {
-        self.names.values().map(|id| self.inodes[*id].now.len()).sum()
+        self.names
+            .values()
+            .map(|id| self.inodes[*id].now.len())
+            .sum()
     }
 
     fn change(&mut self, change: Change) {
@@ -170,7 +188,11 @@ impl Storage for Handle {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let state = self.state()?;
         let len = |id: &usize| state.inodes[*id].now.len() as u64;
-        Ok(state.names.iter().map(|(name, id)| (name.clone(), len(id))).collect())
+        Ok(state
+            .names
+            .iter()
+            .map(|(name, id)| (name.clone(), len(id)))
+            .collect())
     }
 
     fn open(&self, name: &str, create: bool) -> io::Result<Box<dyn File>> {
@@ -185,7 +207,10 @@ impl Storage for Handle {
             }
             None => return Err(io::ErrorKind::NotFound.into()),
         };
-        let handle = Self { rig: self.rig.clone(), generation: self.generation };
+        let handle = Self {
+            rig: self.rig.clone(),
+            generation: self.generation,
+        };
         Ok(Box::new(OpenFile { handle, id }))
     }
 
@@ -242,7 +267,9 @@ impl File for OpenFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.handle.state()?;
         let start = usize::try_from(offset).unwrap();
-        let room = state.capacity.map_or(usize::MAX, |all| all.saturating_sub(state.used()));
+        let room = state
+            .capacity
+            .map_or(usize::MAX, |all| all.saturating_sub(state.used()));
         let data = &mut state.inodes[self.id].now;
         let growth = (start + bytes.len()).saturating_sub(data.len());
         // A real disk writes what it has room for and fails with the rest.
@@ -251,7 +278,11 @@ impl File for OpenFile {
             data.resize(start + len, 0);
         }
         data[start..start + len].copy_from_slice(&bytes[..len]);
-        if len < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if len < bytes.len() {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -272,7 +303,9 @@ impl File for OpenFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.handle.state()?;
-        state.inodes[self.id].now.resize(usize::try_from(len).unwrap(), 0);
+        state.inodes[self.id]
+            .now
+            .resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }
 }
