@@ -163,10 +163,10 @@ impl StateConfig {
     fn read(state: &mut Reader<'_>) -> Self {
         let slots = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
-            slot: state.duration("slot", 60 * SECOND, SECOND..=3_600 * SECOND),
+            slot: state.duration("slot", 60 * SECOND, SECOND / 10..=3_600 * SECOND),
             bad_slots: slots(state.integer("bad_slots", 3, 1..=1_000)),
             good_slots: slots(state.integer("good_slots", 3, 1..=1_000)),
-            silent_after: state.duration("silent_after", 900 * SECOND, SECOND..=30 * DAY),
+            silent_after: state.duration("silent_after", 900 * SECOND, SECOND / 10..=30 * DAY),
         }
     }
 }

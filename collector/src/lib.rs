@@ -4,6 +4,11 @@
 
 pub mod listen;
 
+pub mod enrol;
+pub mod session;
+
+pub mod ingest;
+
 pub mod alert;
 pub mod state;
 pub mod store;
@@ -11,6 +16,12 @@ pub mod store;
 pub mod inventory;
 pub mod plan;
 
+pub mod fleet;
+
+pub mod admin;
+pub mod cli;
 pub mod config;
+mod lookup;
 pub mod pki;
 pub mod self_stats;
+pub mod serve;

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use extranet_agent::clock::Clock;
 use extranet_agent::shell::{Shutdown, Stage, spawn_named};
-use extranet_proto::id::AgentId;
 use extranet_proto::{ENROLMENT_SERVER_NAME, UPLINK_SERVER_NAME};
 use rustls::server::{Acceptor, ServerConfig, ServerSessionMemoryCache};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -228,7 +227,7 @@ impl Door {
             .into_stream(Arc::clone(config))
             .await
             .map_err(|error| Dropped::io(&error))?;
-        let agent = match service {
+        let subject = match service {
             Service::Enrolment => None,
             Service::Uplink => Some(self.identify(&tls)?),
         };
@@ -237,7 +236,7 @@ impl Door {
             _ => "full",
         };
         count(&self.stats.listen_handshakes, kind);
-        Ok((service, Connection::new(tls, Peer { address, agent })))
+        Ok((service, Connection::new(tls, Peer { address, subject })))
     }
 
     /// Who the peer is, by its certificate. A resumed session is as old as its first handshake, so the end of the
@@ -245,14 +244,14 @@ impl Door {
     fn identify(
         &self,
         tls: &tokio_rustls::server::TlsStream<connection::Metered>,
-    ) -> Result<AgentId, Dropped> {
+    ) -> Result<pki::Subject, Dropped> {
         let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = certificate.ok_or_else(|| Dropped::new("no_certificate"))?;
         let subject = pki::subject(certificate).map_err(|_| Dropped::new("bad_certificate"))?;
         if subject.not_after_wall_us <= self.clock.read().wall_us {
             return Err(Dropped::new("expired_certificate"));
         }
-        Ok(subject.agent)
+        Ok(subject)
     }
 }
 

@@ -122,6 +122,10 @@ pub struct Issued {
 pub struct Subject {
     /// The agent.
     pub agent: AgentId,
+    /// The access point it was enrolled for.
+    pub ap: ApId,
+    /// SHA-256 of the certificate.
+    pub digest: [u8; 32],
     /// Its end, microseconds since 1970.
     pub not_after_wall_us: i64,
 }
@@ -296,19 +300,18 @@ impl Authority {
     }
 }
 
-/// Reads the agent id and the end of a certificate. Says nothing about who issued it.
+/// Reads who a certificate is for and when it ends. Says nothing about who issued it.
 pub fn subject(certificate: &[u8]) -> Result<Subject, Refused> {
     let (rest, parsed) =
         x509_parser::parse_x509_certificate(certificate).map_err(|_| Refused::Certificate)?;
     if !rest.is_empty() {
         return Err(Refused::Certificate);
     }
-    let mut names = parsed.subject().iter_common_name();
-    let (Some(common_name), None) = (names.next(), names.next()) else {
-        return Err(Refused::Certificate);
-    };
-    let text = common_name.as_str().map_err(|_| Refused::Certificate)?;
-    let agent = AgentId::new(text).map_err(|_| Refused::Certificate)?;
+    let subject = parsed.subject();
+    let agent =
+        AgentId::new(only(subject.iter_common_name())?).map_err(|_| Refused::Certificate)?;
+    let ap =
+        ApId::new(only(subject.iter_organizational_unit())?).map_err(|_| Refused::Certificate)?;
     let not_after_wall_us = parsed
         .validity()
         .not_after
@@ -316,8 +319,20 @@ pub fn subject(certificate: &[u8]) -> Result<Subject, Refused> {
         .saturating_mul(1_000_000);
     Ok(Subject {
         agent,
+        ap,
+        digest: digest(certificate),
         not_after_wall_us,
     })
+}
+
+/// The text of an attribute that must stand exactly once.
+fn only<'a>(
+    mut values: impl Iterator<Item = &'a x509_parser::x509::AttributeTypeAndValue<'a>>,
+) -> Result<&'a str, Refused> {
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.as_str().map_err(|_| Refused::Certificate),
+        _ => Err(Refused::Certificate),
+    }
 }
 
 /// SHA-256.

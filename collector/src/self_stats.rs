@@ -83,6 +83,8 @@ statistics! {
     session_batches: Counter = "session_batches";
     /// Batches without records: heartbeats.
     session_heartbeats: Counter = "session_heartbeats";
+    /// Messages of agents, or parts of them, that were skipped, by reason.
+    session_skipped: Counters = "session_skipped";
     /// Clock estimates that were replaced because an agent's clock moved.
     session_clock_moved: Counter = "session_clock_moved";
     /// Records received, by what became of them: new, resent, refused, not_durable.

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use extranet_proto::id::AgentId;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::pki::Subject;
 use crate::self_stats::Stats;
 
 /// Who is at the other end. Every request on the connection carries it as an extension.
@@ -21,7 +21,7 @@ pub struct Peer {
     /// Where it connects from.
     pub address: SocketAddr,
     /// Who it is, proved by its certificate; `None` on an enrolment connection.
-    pub agent: Option<AgentId>,
+    pub subject: Option<Subject>,
 }
 
 /// A TCP stream below TLS: what is counted is what the network carries.

@@ -2,7 +2,7 @@
 
 use super::*;
 use extranet_agent::shell::{ShutdownTrigger, shutdown};
-use extranet_proto::id::ApId;
+use extranet_proto::id::{AgentId, ApId};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
@@ -89,7 +89,8 @@ async fn wait_for_agent(incoming: &mut mpsc::Receiver<Connection>) -> Option<Age
     incoming
         .recv()
         .await
-        .and_then(|connection| connection.connect_info().agent)
+        .and_then(|connection| connection.connect_info().subject)
+        .map(|subject| subject.agent)
 }
 
 async fn await_count(port: &Port, reason: &'static str) {
@@ -214,7 +215,7 @@ async fn enrolment_needs_no_certificate_and_is_kept_apart() {
         }
     });
     let connection = port.incoming.enrolment.recv().await.unwrap();
-    assert_eq!(connection.connect_info().agent, None);
+    assert_eq!(connection.connect_info().subject, None);
     assert!(port.incoming.uplink.try_recv().is_err());
     // The authority's certificate comes along, to be compared with a ticket's fingerprint.
     let chain = client.await.unwrap();

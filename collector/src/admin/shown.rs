@@ -1,0 +1,148 @@
+//! The answer to an on-demand measurement, in a form for people.
+
+use extranet_proto::assignment::{Check, Family, Symbol, Target, TargetAddress};
+use extranet_proto::id::{AgentId, ObjectId};
+use extranet_proto::metric::Unit;
+use extranet_proto::record::{Body, Definition, Record, Value};
+use extranet_proto::wire;
+
+/// What was asked for, as far as the answer shows it.
+pub(super) struct Asked {
+    check: String,
+    instance: String,
+    family: Family,
+}
+
+impl Asked {
+    pub(super) fn new(target: &Target, check: &Check) -> Self {
+        let address = match &target.address {
+            TargetAddress::Ip(address) => address.to_string(),
+            TargetAddress::Name(name) => name.clone(),
+            TargetAddress::Symbolic(Symbol::Gateway) => "@gateway".to_owned(),
+            TargetAddress::Symbolic(Symbol::Resolver) => "@resolver".to_owned(),
+        };
+        Self {
+            check: check.name.as_str().to_owned(),
+            instance: address,
+            family: check.family,
+        }
+    }
+
+    /// The reply for a result, with the objects it names.
+    pub(super) fn measured(self, agent: &AgentId, records: &[Record]) -> wire::MeasureReply {
+        let definitions: Vec<&Definition> = records
+            .iter()
+            .filter_map(|record| match &record.body {
+                Body::Definition(definition) => Some(definition),
+                _ => None,
+            })
+            .collect();
+        let result = records.iter().find_map(|record| match &record.body {
+            Body::Result(result) => Some((record.time, result)),
+            _ => None,
+        });
+        let Some((time, result)) = result else {
+            return wire::MeasureReply {
+                measurement: None,
+                refusal: "the agent's answer holds no result".to_owned(),
+            };
+        };
+        let duration = wire::DisplayValue {
+            name: "duration".to_owned(),
+            value: microseconds(result.duration_us as f64),
+        };
+        let values = result
+            .values
+            .iter()
+            .map(|value| display(value, &definitions));
+        let measurement = wire::MeasurementStatus {
+            check: self.check,
+            instance: self.instance,
+            family: self.family.label().to_owned(),
+            vantage: agent.as_str().to_owned(),
+            outcome: result.outcome.label().to_owned(),
+            reason: result.reason.label().to_owned(),
+            wall_us: time.wall_ms.saturating_mul(1_000),
+            values: std::iter::once(duration).chain(values).collect(),
+        };
+        wire::MeasureReply {
+            measurement: Some(measurement),
+            refusal: String::new(),
+        }
+    }
+}
+
+fn display(value: &Value, definitions: &[&Definition]) -> wire::DisplayValue {
+    let info = value.metric.info();
+    let mut name = info.map_or_else(
+        || format!("metric {}", value.metric.0),
+        |info| info.name.to_owned(),
+    );
+    if let Some(object) = object_name(value.object, definitions) {
+        name = format!("{name} {object}");
+    }
+    let text = match info {
+        Some(info) if info.unit == Unit::Microseconds => {
+            microseconds(info.exported(value.raw) * 1e6)
+        }
+        Some(info) => info.exported(value.raw).to_string(),
+        None => value.raw.to_string(),
+    };
+    wire::DisplayValue { name, value: text }
+}
+
+fn object_name(object: ObjectId, definitions: &[&Definition]) -> Option<String> {
+    if object == ObjectId(0) {
+        return None;
+    }
+    let labels = definitions
+        .iter()
+        .find(|definition| definition.object == object)
+        .map(|d| &d.labels);
+    let named = labels.and_then(|labels| {
+        labels
+            .iter()
+            .find(|(name, _)| name == "ifName" || name == "sysName")
+    });
+    Some(named.map_or_else(|| format!("object {object}"), |(_, text)| text.clone()))
+}
+
+fn microseconds(us: f64) -> String {
+    format!("{:.3} ms", us / 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use extranet_proto::metric::{ICMP_RTT_AVG, IF_OPER_STATUS, Metric};
+
+    #[test]
+    fn values_have_names_and_units() {
+        let definition = Definition {
+            object: ObjectId(3),
+            check: extranet_proto::id::CheckId(1),
+            kind: extranet_proto::record::ObjectKind::Interface,
+            labels: vec![
+                ("ifIndex".to_owned(), "2".to_owned()),
+                ("ifName".to_owned(), "eth0".to_owned()),
+            ],
+        };
+        let show = |metric, object, raw| {
+            let shown = display(
+                &Value {
+                    metric,
+                    object: ObjectId(object),
+                    raw,
+                },
+                &[&definition],
+            );
+            format!("{} = {}", shown.name, shown.value)
+        };
+        assert_eq!(
+            show(ICMP_RTT_AVG, 0, 61),
+            "probe_icmp_duration_seconds = 0.061 ms"
+        );
+        assert_eq!(show(IF_OPER_STATUS, 3, 1), "ifOperStatus eth0 = 1");
+        assert_eq!(show(Metric(9_999), 4, 5), "metric 9999 object 4 = 5");
+    }
+}

@@ -1,0 +1,472 @@
+//! The running service: opens everything in order, wires the stages, stops them in stages.
+//!
+//! Start: state folder, log (its lock keeps a second collector out), catalogue, certification authority, account of what
+//! the log holds, ports; only then tasks. Whatever is wrong is said before anything runs.
+//!
+//! Stop: no new connections and streams, streams end with what is durable acknowledged; senders flush; the log gets its
+//! last record and is closed; the catalogue takes over the rest.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use extranet_agent::clock::Clock;
+use extranet_agent::shell::{
+    self, Shutdown, ShutdownTrigger, Stage, error_chain, exit, spawn_named,
+};
+use extranet_journal::{Cursor, Journal, JournalError, Now, Options, Reader, WhenFull};
+use extranet_proto::wire::enrolment_server::EnrolmentServer;
+use extranet_proto::wire::log_record::Input;
+use extranet_proto::wire::uplink_server::UplinkServer;
+use extranet_proto::{limits, wire};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::admin::{self, Admin};
+use crate::config::Config;
+use crate::enrol::Enrolment;
+use crate::fleet::Fleet;
+use crate::ingest::held::Held;
+use crate::ingest::{Ingest, IngestThread, NotDurable};
+use crate::listen::{self, Incoming, Tls};
+use crate::lookup;
+use crate::pki::{Authority, PkiError};
+use crate::self_stats::Stats;
+use crate::session::{Parts, Uplink};
+use crate::store::{Follower, LogReader, Position, Store, StoreError, StoreSettings};
+
+/// Length at which a segment of the log is sealed: the unit in which old records are dropped.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// How long streams may take to end.
+const STREAMS_END: Duration = Duration::from_secs(10);
+/// How long the senders behind the log may take to flush.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Calls at a time on one connection: an agent has one stream.
+const CALLS_PER_CONNECTION: u32 = 8;
+/// Longest life of a connection for enrolment: one request takes a second.
+const ENROLMENT_CONNECTION: Duration = Duration::from_secs(120);
+/// Longest time for one enrolment or renewal.
+const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why the service does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The state folder cannot be made.
+    #[error("cannot create the state folder {}", path.display())]
+    StateFolder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log cannot be opened.
+    #[error("cannot open the ingest log")]
+    Log(#[from] JournalError),
+    /// The catalogue cannot be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certification authority is not usable.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// What the log holds cannot be found out.
+    #[error("cannot account for the ingest log")]
+    Held(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A port or socket cannot be opened.
+    #[error("cannot listen on {what}")]
+    Listen {
+        /// Which.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The log does not take its first record.
+    #[error("the ingest log takes nothing")]
+    NotDurable(#[from] NotDurable),
+    /// The plan that the configuration names cannot be used.
+    #[error("plan_file {}: {problems}", path.display())]
+    Plan {
+        /// Which file.
+        path: PathBuf,
+        /// All that is wrong with it.
+        problems: String,
+    },
+    /// The system refused a thread or a signal handler.
+    #[error("the system refused a resource")]
+    System(#[source] std::io::Error),
+}
+
+impl ServeError {
+    /// Exit status of the process.
+    pub fn exit(&self) -> u8 {
+        match self {
+            Self::Plan { .. } => exit::BAD_CONFIGURATION,
+            Self::StateFolder { .. }
+            | Self::Log(_)
+            | Self::Store(_)
+            | Self::Pki(_)
+            | Self::Held(_) => exit::BAD_STATE,
+            _ => exit::FAILURE,
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(config: &Config, clock: Clock) -> Result<(), ServeError> {
+    let running = Running::start(config, clock).await?;
+    shell::stop_requested().await.map_err(ServeError::System)?;
+    tracing::info!("stopping");
+    running.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A service that runs.
+pub struct Running {
+    /// Where agents connect.
+    pub address: SocketAddr,
+    /// Where statistics are served.
+    pub self_address: Option<SocketAddr>,
+    /// The Admin API, for use in the same process.
+    pub admin: Admin,
+    /// The service's statistics.
+    pub stats: Arc<Stats>,
+    trigger: ShutdownTrigger,
+    /// End when streams have ended.
+    streams: Vec<JoinHandle<()>>,
+    /// End when what they have is flushed.
+    senders: Vec<JoinHandle<()>>,
+    ingest: Ingest,
+    ingest_thread: IngestThread,
+    follower: Follower,
+}
+
+impl Running {
+    /// Opens everything and starts all stages.
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, ServeError> {
+        let stats = Arc::new(Stats::new());
+        let (trigger, shutdown) = shell::shutdown();
+        let state_dir = &config.state_dir;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(|source| ServeError::StateFolder {
+                path: state_dir.clone(),
+                source,
+            })?;
+        let now = clock.read();
+        let journal = open_log(config, now.wall_ms())?;
+        let store = Store::open(state_dir, store_settings(config), Arc::clone(&stats))?;
+        let authority = Arc::new(Authority::open(&state_dir.join("pki"), now.wall_us)?);
+        let tls = Tls::new(&authority, now.wall_us)?;
+        let (held, boots) = Held::load(&store, &journal).map_err(ServeError::Held)?;
+
+        let listener =
+            listen::bind(config.listen).map_err(cannot_listen(&config.listen.to_string()))?;
+        let address = listener.local_addr().map_err(ServeError::System)?;
+        let self_listener = bind_self(config).await?;
+        let self_address = self_listener
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
+        let admin_path = admin::socket_path(state_dir);
+        let admin_listener =
+            admin::bind(state_dir).map_err(cannot_listen(&admin_path.display().to_string()))?;
+
+        let follower = store.start(Follow(journal.reader(after(store.applied()))))?;
+        let (ingest, ingest_thread) = Ingest::start(
+            journal,
+            held,
+            store.clone(),
+            clock.clone(),
+            Arc::clone(&stats),
+        )
+        .map_err(ServeError::System)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let started = Input::CollectorStarted(wire::CollectorStarted { version });
+        let started = ingest.log(started).await?;
+        store.wait_applied(started).await?;
+        first_plan(config.plan_file.as_deref(), &store, &ingest).await?;
+
+        let fleet = Fleet::new(Arc::clone(&stats));
+        fleet.follow_assignments(store.clone(), shutdown.clone());
+        let enrolment = Enrolment::new(
+            Arc::clone(&authority),
+            store.clone(),
+            ingest.clone(),
+            clock.clone(),
+            Arc::clone(&stats),
+        );
+        let uplink = Uplink::new(Parts {
+            store: store.clone(),
+            ingest: ingest.clone(),
+            fleet: fleet.clone(),
+            boots,
+            clock: clock.clone(),
+            stats: Arc::clone(&stats),
+            shutdown: shutdown.clone(),
+        });
+        let incoming = listen::start(
+            listener,
+            tls,
+            clock.clone(),
+            Arc::clone(&stats),
+            shutdown.clone(),
+        );
+        tracing::info!(%address, "agents connect here");
+        let streams = serve_agents(incoming, uplink, enrolment.clone(), &shutdown);
+        let admin = Admin {
+            store: store.clone(),
+            ingest: ingest.clone(),
+            fleet,
+            authority,
+            clock: clock.clone(),
+            stats: Arc::clone(&stats),
+            exports: Arc::new(Vec::new),
+        };
+        let mut senders = vec![admin::start(
+            admin.clone(),
+            admin_listener,
+            shutdown.clone(),
+        )];
+        tracing::info!(path = %admin_path.display(), "subcommands connect here");
+        if let Some(listener) = self_listener {
+            let page = Arc::clone(&stats);
+            tracing::info!(address = ?self_address, "statistics are served here");
+            let serving = extranet_agent::self_stats::serve(
+                listener,
+                Arc::new(move || page.page()),
+                shutdown.clone(),
+            );
+            senders.push(spawn_named("self_stats", serving));
+        }
+        spawn_named("tick", tick(config.tick, ingest.clone(), shutdown.clone()));
+        Ok(Self {
+            address,
+            self_address,
+            admin,
+            stats,
+            trigger,
+            streams,
+            senders,
+            ingest,
+            ingest_thread,
+            follower,
+        })
+    }
+
+    /// Stops in stages; see the module.
+    pub async fn stop(self) {
+        self.trigger.advance(Stage::NoNewWork);
+        all_end(self.streams, STREAMS_END, "streams").await;
+        let stopping = Input::CollectorStopping(wire::CollectorStopping {});
+        if let Err(error) = self.ingest.log(stopping).await {
+            tracing::error!(
+                error = error_chain(&error),
+                "the log did not take its last record"
+            );
+        }
+        self.trigger.advance(Stage::Flush);
+        self.ingest.stop().await;
+        let (ingest_thread, follower) = (self.ingest_thread, self.follower);
+        let closed = tokio::task::spawn_blocking(move || {
+            ingest_thread.join();
+            follower.stop();
+        });
+        if closed.await.is_err() {
+            tracing::error!("the log could not be closed");
+        }
+        self.trigger.advance(Stage::Stop);
+        all_end(self.senders, FLUSH, "senders").await;
+    }
+}
+
+/// Waits for tasks, but not for ever.
+async fn all_end(tasks: Vec<JoinHandle<()>>, patience: Duration, what: &'static str) {
+    let all = async {
+        for task in tasks {
+            // A panic was reported where it happened.
+            drop(task.await);
+        }
+    };
+    if tokio::time::timeout(patience, all).await.is_err() {
+        tracing::warn!(what, "did not end in time");
+    }
+}
+
+fn cannot_listen(what: &str) -> impl FnOnce(std::io::Error) -> ServeError {
+    let what = what.to_owned();
+    move |source| ServeError::Listen { what, source }
+}
+
+async fn bind_self(config: &Config) -> Result<Option<TcpListener>, ServeError> {
+    match config.self_listen {
+        None => Ok(None),
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Ok(Some(listener.map_err(cannot_listen(&address.to_string()))?))
+        }
+    }
+}
+
+fn open_log(config: &Config, wall_ms: i64) -> Result<Journal, ServeError> {
+    let options = Options {
+        segment_bytes: SEGMENT_BYTES,
+        max_bytes: config.ingest.max_bytes,
+        max_age: Some(config.ingest.max_age),
+        keep_acknowledged: true,
+        when_full: WhenFull::Refuse,
+    };
+    let (journal, recovery) =
+        Journal::open(&config.state_dir.join("ingest"), options, Now { wall_ms })?;
+    if recovery.torn_bytes > 0 || recovery.damaged_records > 0 {
+        tracing::warn!(?recovery, "ingest log recovered");
+    } else {
+        tracing::info!(
+            segments = recovery.segments,
+            records = recovery.records,
+            "ingest log opened"
+        );
+    }
+    Ok(journal)
+}
+
+fn store_settings(config: &Config) -> StoreSettings {
+    StoreSettings {
+        slot: config.state.slot,
+        bad_slots: config.state.bad_slots,
+        good_slots: config.state.good_slots,
+        silent_after: config.state.silent_after,
+        tick: config.tick,
+    }
+}
+
+/// Where to read on behind a record.
+fn after(applied: Option<Position>) -> Cursor {
+    applied.map_or_else(
+        Cursor::oldest,
+        |Position {
+             incarnation,
+             sequence,
+         }| {
+            Cursor::after(extranet_journal::Position {
+                incarnation,
+                sequence,
+            })
+        },
+    )
+}
+
+/// The log as the catalogue follows it.
+struct Follow(Reader);
+
+impl LogReader for Follow {
+    fn next(
+        &mut self,
+    ) -> Result<Option<(Position, Vec<u8>)>, Box<dyn std::error::Error + Send + Sync>> {
+        let next = self.0.next()?;
+        Ok(next.map(
+            |(
+                extranet_journal::Position {
+                    incarnation,
+                    sequence,
+                },
+                payload,
+            )| {
+                (
+                    Position {
+                        incarnation,
+                        sequence,
+                    },
+                    payload,
+                )
+            },
+        ))
+    }
+}
+
+/// Puts the configured plan into force when none ever was.
+async fn first_plan(file: Option<&Path>, store: &Store, ingest: &Ingest) -> Result<(), ServeError> {
+    let Some(path) = file else { return Ok(()) };
+    if lookup::read(store, Store::plan_version).await? > 0 {
+        return Ok(());
+    }
+    let refused = |problems: String| ServeError::Plan {
+        path: path.to_owned(),
+        problems,
+    };
+    let toml = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+    let (record, reply) =
+        lookup::read(store, move |store| store.plan_plan(&toml, "plan_file")).await?;
+    if !reply.problems.is_empty() {
+        return Err(refused(reply.problems.join("; ")));
+    }
+    if let Some(record) = record {
+        let position = ingest.log(Input::PlanChanged(record)).await?;
+        store.wait_applied(position).await?;
+    }
+    Ok(())
+}
+
+/// Serves both services of the port until no new work is wanted and their connections have ended.
+fn serve_agents(
+    incoming: Incoming,
+    uplink: Uplink,
+    enrolment: Enrolment,
+    shutdown: &Shutdown,
+) -> Vec<JoinHandle<()>> {
+    let uplink = UplinkServer::new(uplink)
+        .max_decoding_message_size(limits::MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MESSAGE_BYTES);
+    let enrolment =
+        EnrolmentServer::new(enrolment).max_decoding_message_size(4 * limits::CERTIFICATE_BYTES);
+    let builder =
+        || tonic::transport::Server::builder().max_concurrent_streams(CALLS_PER_CONNECTION);
+    let uplinks = builder().serve_with_incoming_shutdown(
+        uplink,
+        ReceiverStream::new(incoming.uplink).map(Ok::<_, std::io::Error>),
+        no_new_work(shutdown.clone()),
+    );
+    let enrolments = builder()
+        .timeout(ENROLMENT_TIMEOUT)
+        .max_connection_age(ENROLMENT_CONNECTION)
+        .serve_with_incoming_shutdown(
+            enrolment,
+            ReceiverStream::new(incoming.enrolment).map(Ok::<_, std::io::Error>),
+            no_new_work(shutdown.clone()),
+        );
+    let report = |served: Result<(), tonic::transport::Error>| {
+        if let Err(error) = served {
+            tracing::error!(error = error_chain(&error), "service failed");
+        }
+    };
+    vec![
+        spawn_named("uplink", async move { report(uplinks.await) }),
+        spawn_named("enrolment", async move { report(enrolments.await) }),
+    ]
+}
+
+async fn no_new_work(shutdown: Shutdown) {
+    shutdown.reached(Stage::NoNewWork).await;
+}
+
+/// Writes time itself to the log, so that silence is an input too.
+async fn tick(every: Duration, ingest: Ingest, shutdown: Shutdown) {
+    let mut interval = tokio::time::interval(every);
+    // A tick that is late is not made up for: what counts is that time goes on.
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let ticking = async {
+        loop {
+            interval.tick().await;
+            // Counted by the ingest thread when it fails; the next one says as much.
+            drop(ingest.log(Input::Tick(wire::Tick {})).await);
+        }
+    };
+    tokio::select! {
+        () = ticking => {}
+        () = shutdown.reached(Stage::NoNewWork) => {}
+    }
+}
