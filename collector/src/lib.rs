@@ -17,6 +17,7 @@ pub mod inventory;
 pub mod plan;
 
 pub mod fleet;
+pub mod vantage;
 
 pub mod admin;
 pub mod cli;

@@ -38,6 +38,7 @@ use crate::pki::{Authority, PkiError};
 use crate::self_stats::Stats;
 use crate::session::{Parts, Uplink};
 use crate::store::{Follower, LogReader, Position, Store, StoreError, StoreSettings};
+use crate::vantage::{self, Vantage, VantageError};
 
 /// Length at which a segment of the log is sealed: the unit in which old records are dropped.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -94,6 +95,9 @@ pub enum ServeError {
         /// All that is wrong with it.
         problems: String,
     },
+    /// The collector's own vantage cannot be set up.
+    #[error(transparent)]
+    Vantage(#[from] VantageError),
     /// The system refused a thread or a signal handler.
     #[error("the system refused a resource")]
     System(#[source] std::io::Error),
@@ -135,6 +139,7 @@ pub struct Running {
     /// The service's statistics.
     pub stats: Arc<Stats>,
     trigger: ShutdownTrigger,
+    vantage: Option<Vantage>,
     /// End when streams have ended.
     streams: Vec<JoinHandle<()>>,
     /// End when what they have is flushed.
@@ -244,12 +249,17 @@ impl Running {
             senders.push(spawn_named("self_stats", serving));
         }
         spawn_named("tick", tick(config.tick, ingest.clone(), shutdown.clone()));
+        let vantage = match config.vantage.enabled {
+            true => Some(vantage::start(config, address, &enrolment, clock).await?),
+            false => None,
+        };
         Ok(Self {
             address,
             self_address,
             admin,
             stats,
             trigger,
+            vantage,
             streams,
             senders,
             ingest,
@@ -260,6 +270,9 @@ impl Running {
 
     /// Stops in stages; see the module.
     pub async fn stop(self) {
+        if let Some(vantage) = self.vantage {
+            vantage.stop().await;
+        }
         self.trigger.advance(Stage::NoNewWork);
         all_end(self.streams, STREAMS_END, "streams").await;
         let stopping = Input::CollectorStopping(wire::CollectorStopping {});
