@@ -8,6 +8,9 @@
 //! Received from the kernel with each packet: the time of arrival (`SO_TIMESTAMPNS`), the time to live, and how many
 //! packets the receive queue had to drop (`SO_RXQ_OVFL`). ICMP errors come through the error queue (`IP_RECVERR`),
 //! each with the request it is about.
+//!
+//! The kernel begins to stamp arrivals some milliseconds after the first socket of the machine asked for it, and until
+//! then stamps when a packet is read. A socket is therefore kept, not opened for each run.
 
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
@@ -126,11 +129,7 @@ impl IcmpSocket {
         let socket = Self::open_with(family, Access::Datagram)
             .or_else(|_| Self::open_with(family, Access::Raw))
             .map_err(Refusal::of_open)?;
-        socket.set_up(vrf).map_err(|errno| match errno {
-            // Binding to a device that is not there.
-            Errno::ENODEV => Refusal::not_measured(extranet_proto::record::Reason::LocalError),
-            errno => Refusal::of_open(errno),
-        })?;
+        socket.set_up(vrf).map_err(Refusal::of_open)?;
         Ok(socket)
     }
 

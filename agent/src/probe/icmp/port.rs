@@ -26,6 +26,9 @@ use crate::packet::trouble;
 
 /// Messages read in one go, so that a flood does not keep the thread from its other tasks.
 const DRAIN_LIMIT: usize = 512;
+/// Errors of reading that are passed over in one go: the kernel tells each one it kept once, so more than these few mean
+/// a socket that is broken for good, which must not be read in a circle.
+const KEPT_ERRORS: usize = 16;
 /// How often a request is tried: an error of the call may be what the kernel kept of another packet's ICMP error.
 /// It is gone once told, and with the error queue read in between, a second one needs another such packet just then.
 const SEND_ATTEMPTS: usize = 4;
@@ -141,18 +144,21 @@ impl Port {
     }
 
     fn drain_errors(&self, inbox: &mut Inbox) -> bool {
+        let mut kept = 0;
         for _ in 0..DRAIN_LIMIT {
             match self.socket.get_ref().receive_error(&mut inbox.buffer) {
                 Ok(Received::Item(report)) => self.on_error(&report),
-                // EINTR, or an error that was kept: told once, so the next reading gets further.
-                Ok(Received::Skipped) | Err(_) => {}
+                Ok(Received::Skipped) => {}
                 Ok(Received::Empty) => return false,
+                Err(_) if kept == KEPT_ERRORS => return false,
+                Err(_) => kept += 1,
             }
         }
         true
     }
 
     fn drain_messages(&self, inbox: &mut Inbox) -> bool {
+        let mut kept = 0;
         for _ in 0..DRAIN_LIMIT {
             let arrival = match self.socket.get_ref().receive(&mut inbox.buffer) {
                 Ok(Received::Item(arrival)) => arrival,
@@ -161,7 +167,11 @@ impl Port {
                     continue;
                 }
                 Ok(Received::Empty) => return false,
-                Err(_) => continue,
+                Err(_) if kept == KEPT_ERRORS => return false,
+                Err(_) => {
+                    kept += 1;
+                    continue;
+                }
             };
             if let Some(overflow) = arrival.overflow {
                 let dropped = overflow.wrapping_sub(inbox.overflow);
