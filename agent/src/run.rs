@@ -217,11 +217,15 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     // Whatever is not done in time is given up; the spool keeps what was measured.
     drop(timeout(FINISH_TIME, hurried(&stop, schedule)).await);
     recorder.event(EventKind::Stopping, 0, "");
+    // The answer comes after everything that was appended before: the flush must see it.
+    if spool.ledger().await.is_err() {
+        tracing::error!("the spool ended before the agent");
+    }
     trigger.advance(Stage::Flush);
     drop(timeout(FLUSH_TIME, hurried(&stop, uplink)).await);
     trigger.advance(Stage::Stop);
     if spool.close().await.is_err() {
-        tracing::error!("the spool ended before the agent");
+        tracing::error!("the spool did not close in order");
     }
     tracing::info!("agent stopped");
     Ok(())

@@ -185,7 +185,13 @@ impl Spool {
                 definition_age: config.spool.max_age / 16,
             },
         );
-        spawn_thread_named("spool", move || keeper.run(&queue)).map_err(SpoolError::Thread)?;
+        let thread = move || {
+            let asked_to_close = keeper.run(&queue);
+            if asked_to_close.is_some_and(|reply| reply.send(()).is_err()) {
+                tracing::debug!("nobody waited for the spool to close");
+            }
+        };
+        spawn_thread_named("spool", thread).map_err(SpoolError::Thread)?;
         Ok(Self {
             commands,
             tip,
@@ -248,7 +254,7 @@ impl Spool {
         .await
     }
 
-    /// Writes everything and ends the thread.
+    /// Writes everything, lets go of the journal and ends the thread.
     pub async fn close(&self) -> Result<(), Closed> {
         self.ask(Command::Close).await
     }

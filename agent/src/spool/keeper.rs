@@ -10,7 +10,7 @@ use extranet_proto::id::Incarnation;
 use extranet_proto::limits;
 use extranet_proto::record::{Body, DropReason, DroppedRange, Record};
 use extranet_proto::session::{IncarnationRange, Ledger};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::boots::Boots;
 use super::definitions::Definitions;
@@ -76,8 +76,8 @@ impl Keeper {
         }
     }
 
-    /// Until the spool is closed, or the last handle is gone.
-    pub(super) fn run(mut self, queue: &Receiver<Command>) {
+    /// Until the spool is closed, or the last handle is gone. Returns whom to tell, once the journal is let go.
+    pub(super) fn run(mut self, queue: &Receiver<Command>) -> Option<oneshot::Sender<()>> {
         // What opening dropped, by age or by a smaller limit, is told first.
         self.record_drops();
         self.publish();
@@ -90,10 +90,7 @@ impl Keeper {
             match command {
                 Some(Command::Close(reply)) => {
                     self.sync();
-                    if reply.send(()).is_err() {
-                        tracing::debug!("nobody waited for the spool to close");
-                    }
-                    return;
+                    return Some(reply);
                 }
                 Some(command) => self.handle(command),
                 None => {}
@@ -105,6 +102,7 @@ impl Keeper {
             self.publish();
         }
         self.sync();
+        None
     }
 
     fn until_sync(&self) -> Duration {
