@@ -274,6 +274,13 @@ impl Sandbox {
         agent
     }
 
+    /// No task or thread of the running collector has panicked.
+    pub fn must_not_have_panicked(&self) {
+        let statistics = self.statistics().unwrap_or_else(|error| panic!("{error}"));
+        let panics = statistics.sum("extranet_collector_panics");
+        assert!(panics < 0.5, "{panics} panics in the collector");
+    }
+
     /// Statistics of the collector about itself.
     pub fn statistics(&self) -> Result<Statistics, String> {
         Statistics::fetch(&self.settings.place, self.statistics)
