@@ -10,7 +10,8 @@
 //! - [`engine`]: victoria-metrics, prometheus-alertmanager, prometheus and snmpd as Debian ships them;
 //! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts;
 //! - [`binary`]: where the real binaries are; [`sandbox`]: a collector with its engines and agents;
-//! - [`oracle`]: turns every acknowledgement into an obligation.
+//! - [`oracle`]: turns every acknowledgement into an obligation;
+//! - [`rogue`]: a client that says whatever it likes; [`small_disk`]: a disk that can be full.
 //!
 //! The harness panics when something does not happen: that is how a test fails. A missing tool fails a test, it never
 //! skips one.
@@ -28,5 +29,7 @@ pub mod oracle;
 pub mod place;
 pub mod process;
 pub mod proxy;
+pub mod rogue;
 pub mod sandbox;
+pub mod small_disk;
 pub mod webhook;

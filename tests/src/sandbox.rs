@@ -76,6 +76,13 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts everything and waits until the collector serves.
     pub fn start(settings: Settings) -> Self {
+        let mut sandbox = Self::prepare(settings);
+        sandbox.start_collector();
+        sandbox
+    }
+
+    /// Starts everything but the collector.
+    pub fn prepare(settings: Settings) -> Self {
         let one_at_a_time = lock();
         let folder = Folder::new();
         let place = settings.place.clone();
@@ -84,7 +91,7 @@ impl Sandbox {
         let alertmanager = Alertmanager::start(&place, folder.path(), &webhook.url());
         let listen = SocketAddr::new(settings.listen, free_tcp_port(&place));
         let statistics = SocketAddr::from(([127, 0, 0, 1], free_tcp_port(&place)));
-        let mut sandbox = Self {
+        let sandbox = Self {
             settings,
             collector: None,
             listen,
@@ -96,7 +103,6 @@ impl Sandbox {
             _one_at_a_time: one_at_a_time,
         };
         sandbox.write_configuration();
-        sandbox.start_collector();
         sandbox
     }
 
@@ -247,11 +253,20 @@ impl Sandbox {
         path.to_string_lossy().into_owned()
     }
 
+    fn agent_folder(&self, ap_id: &str) -> PathBuf {
+        self.folder().join(format!("agent-{ap_id}"))
+    }
+
+    /// State folder of the agent of an access point, for a test that prepares it.
+    pub fn agent_state(&self, ap_id: &str) -> PathBuf {
+        self.agent_folder(ap_id).join("state")
+    }
+
     /// Enrols and starts an agent that stands at an access point, in a place, and reaches the collector at `collector`
     /// (itself or a proxy). `extra` goes to the top of agent.toml.
     pub fn agent(&self, ap_id: &str, place: &Place, collector: SocketAddr, extra: &str) -> Agent {
-        let folder = self.folder().join(format!("agent-{ap_id}"));
-        std::fs::create_dir(&folder).expect("each access point has one agent in a sandbox");
+        let folder = self.agent_folder(ap_id);
+        std::fs::create_dir_all(&folder).expect("the test's folder is writable");
         let statistics = SocketAddr::from(([127, 0, 0, 1], free_tcp_port(place)));
         let ticket = folder.join("ticket");
         std::fs::write(&ticket, self.ticket(ap_id)).expect("the test's folder is writable");

@@ -140,12 +140,12 @@ fn everything_is_accounted_for(spooled: &Spooled, logged: &Logged) {
     let waiting = spooled.waiting.len();
     assert_eq!(
         told.len() + arrived + waiting,
-        usize::try_from(ledger.produced).unwrap(),
+        usize::try_from(ledger.produced).expect("fits"),
         "{ledger:?}; {also_arrived} of the dropped had arrived before"
     );
     // The oldest went: whatever else waited at that time was newer.
-    let newest_dropped = told.iter().next_back().unwrap();
-    let first_dropped = told.iter().next().unwrap();
+    let newest_dropped = told.iter().next_back().expect("something was dropped");
+    let first_dropped = told.iter().next().expect("something was dropped");
     let kept_between = logged.records.range(first_dropped..newest_dropped).count();
     assert!(
         kept_between < told.len() / 10,

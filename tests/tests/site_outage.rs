@@ -110,9 +110,9 @@ fn a_pulled_cable_is_seen_alerted_resolved_and_filled_in() {
     });
     sandbox.import(ACCESS_POINTS, TARGETS);
     sandbox.apply_plan(PLAN);
-    let v6 = SocketAddr::new("10.77.0.1".parse().unwrap(), sandbox.address().port());
-    let mut county = sandbox.agent("county", &network.parent.place(), v6, "");
-    let mut village = sandbox.agent("village", &network.site.place(), v6, "");
+    let uplink = SocketAddr::new("10.77.0.1".parse().unwrap(), sandbox.address().port());
+    let mut county = sandbox.agent("county", &network.parent.place(), uplink, "");
+    let mut village = sandbox.agent("village", &network.site.place(), uplink, "");
     for ap in ["county", "village"] {
         wait_until(&format!("{ap} to be up"), PATIENCE, || {
             state_is(&sandbox, ap, 1.0)
