@@ -1,0 +1,7 @@
+//! The collector as a whole, in one process: real TLS, real log, real catalogue; agents are played by the tests.
+
+mod disk;
+mod enrolment;
+mod exchange;
+mod pages;
+mod place;
