@@ -1,5 +1,7 @@
 //! Alerts.
 
+pub(crate) mod life;
+
 use extranet_proto::wire;
 use rusqlite::Connection;
 

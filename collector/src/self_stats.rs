@@ -121,10 +121,14 @@ statistics! {
     state_changes: Counters = "state_changes";
     /// Access points that are down now.
     state_down: Gauge = "state_down";
+    /// Slots whose judgement late records changed.
+    state_corrected: Counter = "state_corrected_slots";
     /// Alerts opened.
     alert_opened: Counter = "alert_opened";
     /// Alerts resolved.
     alert_resolved: Counter = "alert_resolved";
+    /// Alerts not opened because an access point above is down.
+    alert_suppressed: Counter = "alert_suppressed";
     /// Posts to Alertmanager, by reason: ok or why not.
     alert_posts: Counters = "alert_posts";
     /// Alerts and resolutions that no Alertmanager has taken yet.

@@ -16,6 +16,7 @@ mod assignments;
 pub(crate) mod catalogue;
 mod enrolment;
 mod results;
+mod slots;
 mod status;
 
 use std::collections::HashMap;
@@ -31,7 +32,8 @@ use tokio::sync::watch;
 use crate::inventory::Inventory;
 use crate::self_stats::Stats;
 
-pub use apply::{Follower, LogReader, Position, decode_log_record, encode_log_record};
+pub use apply::{Follower, LogReader, decode_log_record, encode_log_record};
+pub use extranet_journal::Position;
 
 /// How the store judges; all durations positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,6 +240,11 @@ impl Store {
         self.inner.changes.subscribe()
     }
 
+    /// Changes whenever an alert opened or closed.
+    pub fn alert_changes(&self) -> watch::Receiver<u64> {
+        self.inner.alert_changes.subscribe()
+    }
+
     /// Agents whose assignment changed after the given value of [`Store::assignment_changes`].
     pub fn changed_since(&self, change_exclusive: u64) -> Result<Vec<AgentId>, StoreError> {
         assignments::changed_since(&*self.read()?, change_exclusive)
@@ -311,3 +318,6 @@ fn rehearsed(
     }
     Ok(planned)
 }
+
+#[cfg(test)]
+mod tests;

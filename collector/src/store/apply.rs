@@ -23,7 +23,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::watch;
 
 use super::catalogue::Doing;
-use super::{Store, StoreError, assignments, enrolment, results};
+use super::{Position, Store, StoreError, assignments, enrolment, results, slots};
 use crate::self_stats::count;
 
 /// Most records in one transaction: enough to spread its cost, few enough that readers see news within milliseconds.
@@ -34,15 +34,6 @@ const IDLE: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 /// First byte of the payload of a log record; a protobuf `LogRecord` follows.
 const LOG_VERSION: u8 = 1;
-
-/// A place in the ingest log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Position {
-    /// Of the log, drawn at each start of the collector.
-    pub incarnation: u64,
-    /// Within the incarnation.
-    pub sequence: u64,
-}
 
 /// Something that gives the durable records of the ingest log in order.
 pub trait LogReader: Send {
@@ -302,7 +293,7 @@ fn apply_group(
     for (position, payload) in group {
         advance(&transaction, &mut progress, *position)?;
         match decode_log_record(payload) {
-            Ok(record) => applier.apply(&transaction, *position, record)?,
+            Ok(record) => applier.apply(&transaction, record)?,
             Err(reason) => count(&store.inner.stats.store_skipped, reason),
         }
     }
@@ -320,6 +311,9 @@ fn apply_group(
     store.inner.progress.records.send_replace(records);
     if let Some(change) = effects.assignment_change {
         store.inner.changes.send_replace(change);
+    }
+    if effects.alerts_changed {
+        store.inner.alert_changes.send_modify(|count| *count += 1);
     }
     Ok(())
 }
@@ -371,12 +365,14 @@ fn store_position(
 #[derive(Debug, Default)]
 struct Effects {
     assignment_change: Option<u64>,
+    alerts_changed: bool,
 }
 
 /// Applies records one by one; holds what is too dear to read again for each.
 struct Applier {
     results: results::Results,
     assignments: assignments::Compiler,
+    watch: slots::Watch,
     effects: Effects,
     stats: Arc<crate::self_stats::Stats>,
 }
@@ -387,6 +383,7 @@ impl Applier {
         Ok(Self {
             results: results::Results::load(transaction, Arc::clone(&stats))?,
             assignments: assignments::Compiler::new(Arc::clone(&stats)),
+            watch: slots::Watch::load(transaction, &store.inner.settings, Arc::clone(&stats))?,
             effects: Effects::default(),
             stats,
         })
@@ -395,21 +392,29 @@ impl Applier {
     fn apply(
         &mut self,
         transaction: &Transaction<'_>,
-        _position: Position,
         record: wire::LogRecord,
     ) -> Result<(), StoreError> {
         let now = record.wall_us;
+        self.watch.time(transaction, now)?;
         let Some(input) = record.input else {
             count(&self.stats.store_skipped, "unknown_input");
             return Ok(());
         };
         match input {
             Input::Batch(batch) => {
-                self.results.batch(transaction, &batch)?;
+                let results = self.results.batch(transaction, &batch)?;
+                self.watch.results(transaction, &batch, &results)?;
+                self.watch.heartbeat(transaction, &batch.agent_id)?;
             }
-            Input::SessionOpened(opened) => enrolment::session_opened(transaction, now, &opened)?,
+            Input::SessionOpened(opened) => {
+                enrolment::session_opened(transaction, now, &opened)?;
+                self.watch.heartbeat(transaction, &opened.agent_id)?;
+            }
             Input::SessionClosed(closed) => enrolment::session_closed(transaction, now, &closed)?,
-            Input::Ledger(ledger) => enrolment::ledger(transaction, now, &ledger)?,
+            Input::Ledger(ledger) => {
+                enrolment::ledger(transaction, now, &ledger)?;
+                self.watch.heartbeat(transaction, &ledger.agent_id)?;
+            }
             Input::AssignmentStatus(status) => {
                 enrolment::assignment_status(transaction, now, &status)?;
             }
@@ -444,19 +449,19 @@ impl Applier {
         now_us: i64,
         scope: assignments::Scope,
     ) -> Result<(), StoreError> {
-        if let Some(change) = self
-            .assignments
-            .compile(transaction, now_us, &scope)?
-            .change
-        {
+        let done = self.assignments.compile(transaction, now_us, &scope)?;
+        if let Some(change) = done.change {
             self.effects.assignment_change = Some(change);
         }
-        Ok(())
+        self.watch
+            .catalogue_changed(transaction, scope == assignments::Scope::Inventory)
     }
 
     /// Writes what was collected over the group.
     fn finish(&mut self, transaction: &Transaction<'_>) -> Result<Effects, StoreError> {
         self.results.finish(transaction)?;
+        self.watch.finish(transaction)?;
+        self.effects.alerts_changed |= self.watch.take_alerts_changed();
         Ok(std::mem::take(&mut self.effects))
     }
 }

@@ -179,6 +179,7 @@ fn assign(
         return Ok(None);
     }
     assignment.version += 1;
+    activate(transaction, agent, &assignment.checks)?;
     let change = latest_change(transaction)? + 1;
     transaction
         .prepare_cached(
@@ -209,6 +210,26 @@ fn assign(
         })
         .doing("storing an agent's numbers")?;
     Ok(Some(change))
+}
+
+/// Marks the checks that the agent's latest assignment holds.
+fn activate(
+    transaction: &Transaction<'_>,
+    agent: &str,
+    checks: &[wire::Check],
+) -> Result<(), StoreError> {
+    let write = || -> Result<(), rusqlite::Error> {
+        transaction
+            .prepare_cached("UPDATE checks SET active = 0 WHERE agent_id = ?1 AND active <> 0")?
+            .execute([agent])?;
+        let mut activate = transaction
+            .prepare_cached("UPDATE checks SET active = 1 WHERE agent_id = ?1 AND check_id = ?2")?;
+        for check in checks {
+            activate.execute(params![agent, check.check_id])?;
+        }
+        Ok(())
+    };
+    write().doing("marking active checks")
 }
 
 /// The numbers an agent has been given so far.

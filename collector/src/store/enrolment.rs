@@ -117,6 +117,12 @@ pub(super) fn agent_revoked(
     revoked: &wire::AgentRevoked,
 ) -> Result<Option<String>, StoreError> {
     transaction
+        .execute(
+            "UPDATE checks SET active = 0 WHERE agent_id = ?1",
+            [&revoked.agent_id],
+        )
+        .doing("ending the checks of a revoked agent")?;
+    transaction
         .query_row(
             "UPDATE agents SET revoked_us = ?2 WHERE agent_id = ?1 AND revoked_us IS NULL RETURNING ap_id",
             params![revoked.agent_id, now_us],

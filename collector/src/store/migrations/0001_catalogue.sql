@@ -131,6 +131,8 @@ CREATE TABLE checks (
     ap_id    TEXT NOT NULL,
     -- The agent, where several measure the same; empty otherwise.
     vantage  TEXT NOT NULL,
+    -- Whether the agent's latest assignment holds it.
+    active   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (agent_id, check_id),
     UNIQUE (agent_id, digest)
 ) STRICT, WITHOUT ROWID;
@@ -215,9 +217,18 @@ CREATE TABLE slot_evidence (
     ap_id    TEXT NOT NULL,
     slot     INTEGER NOT NULL,
     evidence BLOB NOT NULL,
+    -- Whether no later record can change what it says, so that it may be forgotten early.
+    settled  INTEGER NOT NULL,
     PRIMARY KEY (ap_id, slot)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX slot_evidence_by_slot ON slot_evidence (slot);
+
+-- Slots judged already whose evidence has changed since.
+CREATE TABLE slot_dirty (
+    ap_id TEXT NOT NULL,
+    slot  INTEGER NOT NULL,
+    PRIMARY KEY (ap_id, slot)
+) STRICT, WITHOUT ROWID;
 
 -- Times in which the collector itself did not watch.
 CREATE TABLE own_gaps (
@@ -257,7 +268,11 @@ CREATE INDEX state_known_by_time ON state_known (wall_us);
 CREATE TABLE state_progress (
     one           INTEGER PRIMARY KEY CHECK (one = 1),
     slot_ms       INTEGER NOT NULL,
-    judged_before INTEGER NOT NULL
+    judged_before INTEGER NOT NULL,
+    -- Settled evidence of slots before this one has been forgotten.
+    folded_before INTEGER NOT NULL,
+    -- Time of the last log record.
+    last_ms       INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE alerts (
