@@ -1,69 +1,22 @@
 //! The journal itself: append, sync, acknowledge, account.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::account::Account;
+use crate::active::Active;
 use crate::error::{AppendError, JournalError};
 use crate::frame::{FRAME_LEN, HEADER_LEN, PAYLOAD_BYTES_MAX};
 use crate::incarnations::Incarnations;
 use crate::ledger::{Cursor, Drop, DropReason, Ledger, Position};
 use crate::marks::Mark;
+use crate::options::{Now, Options, Recovery, WhenFull};
 use crate::reader::{Reader, Shared};
 use crate::scan::Scanner;
-use crate::segment::{self, Active, Sealed};
+use crate::segment::{self, Sealed};
 use crate::storage::{Disk, Lock, Storage};
-
-/// What the journal may use and what it does at its limits.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Length at which a segment is sealed, bytes. At most a quarter of `max_bytes` is used.
-    pub segment_bytes: u64,
-    /// Bytes on disk that are not exceeded, everything included.
-    pub max_bytes: u64,
-    /// Records older than this are dropped; counted from the running owner's clock, so that a machine which boots in
-    /// 1970 and then learns the time loses nothing. Time switched off counts as at most one day.
-    pub max_age: Option<Duration>,
-    /// Keep acknowledged records while there is room, for a receiver that lost them.
-    pub keep_acknowledged: bool,
-    /// What happens at `max_bytes`.
-    pub when_full: WhenFull,
-}
-
-/// What a full journal does. Segments without a waiting record go first in either case, oldest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Drop the oldest segment: the agent's spool. Also when the disk is full before `max_bytes` is reached.
-    DropOldest,
-    /// Refuse new records: the collector's ingest log.
-    Refuse,
-}
-
-/// The owner's clock. The journal reads none itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Milliseconds since 1970; may jump.
-    pub wall_ms: i64,
-}
-
-/// What opening found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Segments in use.
-    pub segments: usize,
-    /// Records in them, settled or not.
-    pub records: u64,
-    /// Bytes after the last whole record that were cut off.
-    pub torn_bytes: u64,
-    /// Records newly found to be damaged.
-    pub damaged_records: u64,
-    /// Unreadable segments, now under these names.
-    pub set_aside: Vec<PathBuf>,
-}
 
 /// A durable, bounded log with an account. See the crate's documentation.
 #[derive(Debug)]
@@ -74,6 +27,8 @@ pub struct Journal {
     pub(crate) incarnations: Incarnations,
     pub(crate) account: Account,
     pub(crate) sealed: VecDeque<Sealed>,
+    /// Their lengths together.
+    pub(crate) sealed_bytes: u64,
     pub(crate) active: Option<Active>,
     /// Ordinal of the next record.
     pub(crate) next: u64,
@@ -241,9 +196,8 @@ impl Journal {
 
     /// Bytes in use, unwritten ones included.
     pub fn bytes(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().map(|segment| segment.bytes).sum();
         let active = self.active.as_ref().map_or(0, Active::bytes);
-        sealed + active + self.account.bytes() + self.aside_bytes
+        self.sealed_bytes + active + self.account.bytes() + self.aside_bytes
     }
 
     /// Payload bytes that the largest record may have.
@@ -260,7 +214,7 @@ impl Journal {
         let known = self
             .incarnations
             .ordinal(from.incarnation, from.sequence, self.next);
-        let next = known.unwrap_or(0).max(self.oldest_ordinal());
+        let next = known.unwrap_or_else(|| self.oldest_ordinal());
         Reader::new(
             Arc::clone(&self.storage),
             Arc::clone(&self.shared),
@@ -273,66 +227,6 @@ impl Journal {
     pub fn end(&self) -> Cursor {
         self.durable_position()
             .map_or_else(Cursor::oldest, Cursor::after)
-    }
-
-    /// Durable records of one incarnation in order, with their sequences: as many as fit into `max_bytes` of payload,
-    /// but at least one. Records that are gone or unreadable are left out, so that sequences may jump; the unreadable
-    /// ones are counted as damaged from then on.
-    ///
-    /// # Errors
-    /// When a file cannot be opened or read.
-    pub fn read_range(
-        &mut self,
-        incarnation: u64,
-        range: Range<u64>,
-        max_bytes: usize,
-    ) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let wanted = self.live_ordinals(incarnation, range);
-        let mut at = wanted.start;
-        while at < wanted.end {
-            let Some(place) = self.segment_at_or_after(at) else {
-                break;
-            };
-            let number = place.number;
-            at = at.max(place.first_ordinal);
-            let stop = place.end_ordinal.min(wanted.end);
-            let Some(mut scanner) = self.scanner_at(&place, at)? else {
-                self.account.mark(at..stop, Mark::Damaged);
-                at = stop;
-                continue;
-            };
-            while at < stop {
-                let name = segment::name(number);
-                let failed = JournalError::io("read", self.storage.path(&name));
-                let Some(frame) = scanner.next_record().map_err(failed)? else {
-                    self.account.mark(at..stop, Mark::Damaged);
-                    at = stop;
-                    break;
-                };
-                if frame.ordinal < at {
-                    continue;
-                }
-                self.account
-                    .mark(at..frame.ordinal.min(stop), Mark::Damaged);
-                at = frame.ordinal;
-                if at >= stop {
-                    break;
-                }
-                at += 1;
-                bytes += frame.payload.len();
-                records.push((frame.sequence, frame.payload.to_vec()));
-                if bytes >= max_bytes {
-                    break;
-                }
-            }
-            self.hint = Some((number, scanner));
-            if bytes >= max_bytes {
-                break;
-            }
-        }
-        Ok(records)
     }
 
     /// Syncs and writes the account. Done by dropping the journal too, which cannot tell about errors.
@@ -353,7 +247,7 @@ impl Journal {
     }
 
     /// Ordinals of those records that are durable and whose segments are there.
-    fn live_ordinals(&self, incarnation: u64, range: Range<u64>) -> Range<u64> {
+    pub(crate) fn live_ordinals(&self, incarnation: u64, range: Range<u64>) -> Range<u64> {
         let Some(all) = self.incarnations.ordinals(incarnation, self.next) else {
             return 0..0;
         };
@@ -372,49 +266,6 @@ impl Journal {
             .as_ref()
             .map(|active| active.header.first_ordinal);
         sealed.or(active).unwrap_or(self.next)
-    }
-
-    /// The durable part of the first segment that ends after the ordinal.
-    fn segment_at_or_after(&self, ordinal: u64) -> Option<Sealed> {
-        let at = self
-            .sealed
-            .partition_point(|segment| segment.end_ordinal <= ordinal);
-        if let Some(sealed) = self.sealed.get(at) {
-            return Some(sealed.clone());
-        }
-        let active = self
-            .active
-            .as_ref()
-            .filter(|_| ordinal < self.durable_end)?;
-        Some(Sealed {
-            number: active.header.number,
-            first_ordinal: active.header.first_ordinal,
-            end_ordinal: self.durable_end,
-            bytes: active.durable_len,
-            last_age_ms: active.last_age_ms,
-        })
-    }
-
-    /// A scanner that has not passed the ordinal; `None` when the segment cannot be read any more.
-    fn scanner_at(
-        &mut self,
-        place: &Sealed,
-        ordinal: u64,
-    ) -> Result<Option<Scanner>, JournalError> {
-        if let Some((number, mut scanner)) = self.hint.take()
-            && number == place.number
-            && scanner.next_ordinal() <= ordinal
-        {
-            scanner.set_limit(place.bytes);
-            return Ok(Some(scanner));
-        }
-        let name = segment::name(place.number);
-        let opened = match self.storage.open(&name, false) {
-            Ok(file) => Scanner::open(file, place.bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
-        opened.map_err(JournalError::io("open", self.storage.path(&name)))
     }
 }
 

@@ -45,12 +45,15 @@
 //! bad bytes are cut off without counting: what was there was never durable, as far as the account knows.
 
 mod account;
+mod active;
 mod error;
 mod frame;
 mod incarnations;
 mod journal;
 mod ledger;
 mod marks;
+mod options;
+mod read;
 mod reader;
 mod recover;
 mod room;
@@ -59,8 +62,9 @@ mod segment;
 pub mod storage;
 
 pub use error::{AppendError, JournalError};
-pub use journal::{Journal, Now, Options, Recovery, WhenFull};
+pub use journal::Journal;
 pub use ledger::{Cursor, Drop, DropReason, Ledger, Position};
+pub use options::{Now, Options, Recovery, WhenFull};
 pub use reader::Reader;
 
 fn random_u64() -> std::io::Result<u64> {

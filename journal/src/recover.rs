@@ -11,14 +11,16 @@ use std::io;
 use std::sync::Arc;
 
 use crate::account::Account;
+use crate::active::Active;
 use crate::error::JournalError;
 use crate::frame::HEADER_LEN;
 use crate::incarnations::Incarnations;
-use crate::journal::{Journal, Now, Options, Recovery};
+use crate::journal::Journal;
 use crate::ledger::DropReason;
 use crate::marks::Mark;
+use crate::options::{Now, Options, Recovery};
 use crate::reader::Shared;
-use crate::segment::{self, Active, DAMAGED_SUFFIX, Loaded};
+use crate::segment::{self, DAMAGED_SUFFIX, Loaded, Sealed};
 use crate::storage::Storage;
 
 /// Time switched off counts as at most this: the clock of a machine that just booted may be years wrong, ms.
@@ -99,6 +101,7 @@ impl Journal {
             incarnation,
             incarnations,
             account,
+            sealed_bytes: segments.iter().map(|loaded| loaded.sealed.bytes).sum(),
             sealed: segments.into_iter().map(|loaded| loaded.sealed).collect(),
             active,
             next,
@@ -258,43 +261,41 @@ impl Opening {
             return Ok(None);
         };
         let name = segment::name(last.sealed.number);
-        let torn = last.sealed.bytes - last.good_end;
-        if torn > 0 {
-            tracing::info!(bytes = torn, "cut off a torn tail");
-            self.recovery.torn_bytes += torn;
-            last.file
-                .set_len(last.good_end)
-                .map_err(self.failed("cut", &name))?;
-        }
-        // What an earlier process wrote and did not sync counts as durable from here on.
-        last.file.sync_data().map_err(self.failed("sync", &name))?;
-        self.storage
-            .sync_folder()
-            .map_err(self.failed("sync", ""))?;
-        let contiguous = last.sealed.end_ordinal == next;
-        let mut active = Active::resume(last);
-        if contiguous {
-            return Ok(Some(active));
-        }
-        // Records are missing at its end. Ordinals within a segment have no gaps by design, so it ends here.
-        let file_incarnations = active.incarnations().collect();
-        let header = active.header.clone();
-        let sealed = active
-            .seal(self.storage.as_ref())
-            .map_err(self.failed("seal", &name))?;
         let file = self
             .storage
             .open(&name, false)
             .map_err(self.failed("open", &name))?;
-        segments.push(Loaded {
-            good_end: sealed.bytes,
-            sealed,
-            header,
-            incarnations: file_incarnations,
-            holes: Vec::new(),
-            has_footer: true,
-            file,
-        });
+        let torn = last.sealed.bytes - last.good_end;
+        if torn > 0 {
+            tracing::info!(bytes = torn, "cut off a torn tail");
+            self.recovery.torn_bytes += torn;
+            file.set_len(last.good_end)
+                .map_err(self.failed("cut", &name))?;
+        }
+        // What an earlier process wrote and did not sync counts as durable from here on.
+        file.sync_data().map_err(self.failed("sync", &name))?;
+        self.storage
+            .sync_folder()
+            .map_err(self.failed("sync", ""))?;
+        let end = last.sealed.end_ordinal;
+        let mut loaded = Loaded {
+            sealed: Sealed {
+                bytes: last.good_end,
+                ..last.sealed
+            },
+            ..last
+        };
+        if end == next {
+            return Ok(Some(Active::resume(loaded, file)));
+        }
+        // Records are missing at its end. Ordinals within a segment have no gaps by design, so it ends here.
+        let mut active = Active::resume(loaded.clone(), file);
+        match active.seal(self.storage.as_ref()) {
+            Ok(sealed) => loaded.sealed = sealed,
+            // A full disk: without a footer it is read frame by frame next time.
+            Err(error) => tracing::warn!(error = %error, name, "cannot seal a segment"),
+        }
+        segments.push(loaded);
         Ok(None)
     }
 }

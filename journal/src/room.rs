@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::active::Active;
 use crate::error::{AppendError, JournalError, is_disk_full};
 use crate::frame::{HEADER_LEN, Header};
-use crate::journal::{Journal, Now, WhenFull};
+use crate::journal::Journal;
 use crate::ledger::{Drop, DropReason};
-use crate::segment::{self, Active, DAMAGED_SUFFIX};
+use crate::options::{Now, WhenFull};
+use crate::segment::{self, DAMAGED_SUFFIX};
 
 /// Most bytes held in memory between two syncs; `append` syncs by itself beyond (guess: well above what a busy second
 /// brings, well below what hurts).
@@ -150,6 +152,7 @@ impl Journal {
         let Some(oldest) = self.sealed.pop_front() else {
             return;
         };
+        self.sealed_bytes -= oldest.bytes;
         for ordinals in self.account.retire(oldest.end_ordinal, reason) {
             for (incarnation, range) in self.incarnations.split(ordinals) {
                 tracing::warn!(
@@ -209,6 +212,7 @@ impl Journal {
             sealed.bytes,
             self.durable_end,
         );
+        self.sealed_bytes += sealed.bytes;
         self.sealed.push_back(sealed);
         self.active = None;
         Ok(())

@@ -17,7 +17,7 @@ const WINDOW_BYTES_KEPT: usize = 1 << 20;
 /// frames must not cost hours; what follows it then counts as damaged too.
 const SEARCH_BYTES_MAX: usize = 256 << 20;
 /// The kernel's number for an unreadable block, on every Linux.
-pub(crate) const EIO: i32 = 5;
+const EIO: i32 = 5;
 /// Granularity of unreadable places, bytes.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -61,19 +61,9 @@ impl Scanner {
     /// Reads the header; `None` when neither copy is good. Frames are read up to `limit` or the end of the file.
     pub(crate) fn open(file: Box<dyn File>, limit: u64) -> io::Result<Option<Self>> {
         let mut head = [0; HEADER_LEN];
-        let mut have = 0;
-        while have < HEADER_LEN {
-            match file.read_at(&mut head[have..], have as u64)? {
-                0 => break,
-                more => have += more,
-            }
-        }
         // With less than both copies there is no record either.
-        let header = if have == HEADER_LEN {
-            Header::decode(&head)
-        } else {
-            None
-        };
+        let whole = read_exact_at(file.as_ref(), &mut head, 0)?;
+        let header = if whole { Header::decode(&head) } else { None };
         let Some(header) = header else {
             return Ok(None);
         };
@@ -272,4 +262,19 @@ impl Scanner {
         self.window.truncate(have);
         Ok(have >= len)
     }
+}
+
+/// False at the end of the file or where the disk cannot read: both mean that there is nothing to go by.
+pub(crate) fn read_exact_at(file: &dyn File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match file.read_at(&mut buffer[have..], offset + have as u64) {
+            Ok(0) => return Ok(false),
+            Ok(more) => have += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.raw_os_error() == Some(EIO) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }

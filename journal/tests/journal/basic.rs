@@ -363,3 +363,36 @@ fn a_follower_sees_synced_records_only_and_goes_on_at_its_cursor() {
     assert!(!stranger.found());
     assert_eq!(stranger.next().unwrap().unwrap().1, b"a");
 }
+
+#[test]
+fn a_follower_that_came_too_late_knows_what_it_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = Options {
+        segment_bytes: 4 << 10,
+        max_bytes: 32 << 10,
+        ..options()
+    };
+    let mut journal = open(folder.path(), small);
+    let mut early = journal.reader(Cursor::oldest());
+    append(&mut journal, &["first"]);
+    journal.sync().unwrap();
+    let (first, _) = early.next().unwrap().unwrap();
+    for _ in 0..1_000 {
+        journal.append(&[7; 100], at(0)).unwrap();
+    }
+    journal.sync().unwrap();
+    let dropped: u64 = journal
+        .take_drops()
+        .iter()
+        .map(|d| d.range.end - d.range.start)
+        .sum();
+    // It still holds the first segment open, so it misses less than was dropped.
+    while early.next().unwrap().is_some() {}
+    assert!(early.missed() > 0 && early.missed() < dropped);
+    let mut late = journal.reader(Cursor::after(first));
+    let mut seen = 0;
+    while late.next().unwrap().is_some() {
+        seen += 1;
+    }
+    assert_eq!((late.missed(), seen), (dropped - 1, 1_001 - dropped));
+}

@@ -280,3 +280,41 @@ fn a_payload_cannot_forge_records() {
         files.get_mut("0000000000000000.seg").unwrap()[at] ^= 0x10;
     }
 }
+
+#[test]
+fn a_bad_block_costs_the_records_in_it() {
+    let rig = Rig::default();
+    let big = Options {
+        segment_bytes: 64 << 10,
+        ..options()
+    };
+    let (mut journal, _) = Journal::open_on(rig.storage(), big.clone(), NOW).unwrap();
+    for n in 0..400u32 {
+        journal.append(&[n.to_le_bytes()[0]; 84], NOW).unwrap();
+    }
+    journal.sync().unwrap();
+    let incarnation = journal.incarnation();
+    rig.set_unreadable("0000000000000000.seg", 8_192..12_288);
+    let seen = follow(&journal);
+    let lost = 400 - seen.len() as u64;
+    assert!(
+        (41..=42).contains(&lost),
+        "records of 100 bytes in 4,096: {lost}"
+    );
+    let read = journal.read_range(incarnation, 0..400, usize::MAX).unwrap();
+    assert!(
+        read.iter()
+            .map(|(sequence, _)| sequence)
+            .eq(seen.keys().map(|(_, n)| n))
+    );
+    let ledger = journal.ledger();
+    assert_eq!((ledger.waiting, ledger.damaged), (400 - lost, lost));
+    assert!(ledger.balances());
+    journal.close().unwrap();
+    // Not even the header can be read: no reason not to start.
+    rig.set_unreadable("0000000000000000.seg", 0..4_096);
+    let (journal, recovery) = Journal::open_on(rig.storage(), big, NOW).unwrap();
+    assert_eq!(recovery.set_aside.len(), 1);
+    assert_eq!(journal.ledger().damaged, 400);
+    assert!(journal.ledger().balances());
+}

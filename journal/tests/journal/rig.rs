@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,6 +37,8 @@ struct State {
     capacity: Option<usize>,
     /// So many syncs of files will fail.
     failing_syncs: u32,
+    /// Bytes of a file that cannot be read.
+    unreadable: Option<(usize, Range<usize>)>,
 }
 
 /// The disk, whatever process uses it.
@@ -122,6 +125,11 @@ impl Rig {
 
     pub(crate) fn fail_syncs(&self, count: u32) {
         self.state().failing_syncs = count;
+    }
+
+    pub(crate) fn set_unreadable(&self, name: &str, bytes: Range<usize>) {
+        let mut state = self.state();
+        state.unreadable = Some((state.names[name], bytes));
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -259,7 +267,18 @@ impl File for OpenFile {
         let state = self.handle.state()?;
         let data = &state.inodes[self.id].now;
         let start = usize::try_from(offset).unwrap().min(data.len());
-        let len = buffer.len().min(data.len() - start);
+        let mut len = buffer.len().min(data.len() - start);
+        if let Some((id, bad)) = &state.unreadable
+            && *id == self.id
+            && start < bad.end
+            && start + len > bad.start
+        {
+            // The kernel gives what comes before, and the error with the next call.
+            len = bad.start.saturating_sub(start);
+            if len == 0 {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+        }
         buffer[..len].copy_from_slice(&data[start..start + len]);
         Ok(len)
     }
