@@ -53,7 +53,7 @@ impl Alertmanager {
                 self.folder.join("alertmanager").display()
             ))
             .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
-            .arg("--cluster.listen-address=");
+            .args(["--cluster.listen-address=", "--log.level=warn"]);
         let mut process = Process::start("alertmanager", command, &self.folder);
         let ready = format!("{}/-/ready", self.url());
         process.wait_until("readiness", READY_PATIENCE, || {

@@ -36,7 +36,7 @@ impl Prometheus {
                 folder.join("prometheus").display()
             ))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .arg("--web.enable-remote-write-receiver");
+            .args(["--web.enable-remote-write-receiver", "--log.level=warn"]);
         let mut process = Process::start("prometheus", command, folder);
         let ready = format!("http://127.0.0.1:{port}/-/ready");
         process.wait_until("readiness", READY_PATIENCE, || {

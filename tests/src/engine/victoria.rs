@@ -77,6 +77,7 @@ impl Victoria {
                 "-retentionPeriod=13",
                 "-search.latencyOffset=1s",
                 "-memory.allowedBytes=256MB",
+                "-loggerLevel=WARN",
             ]);
         let mut process = Process::start("victoria-metrics", command, &self.folder);
         let health = format!("{}/health", self.url());
