@@ -251,3 +251,88 @@ impl FromStr for HostPort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_shows_the_defaults() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/agent.toml");
+        let example = Config::load(&path).unwrap();
+        assert_eq!(example, Config::default());
+        assert_eq!(example.allowed_prefixes.len(), DEFAULT_PREFIXES.len());
+
+        // Each key is in the example, so that the comparison above means something.
+        let text = std::fs::read_to_string(&path).unwrap();
+        for key in [
+            "collectors",
+            "state_dir",
+            "ticket_file",
+            "allowed_prefixes",
+            "max_bytes",
+            "max_age",
+            "sync_interval",
+            "backoff_min",
+            "backoff_max",
+            "connect_timeout",
+            "keepalive_interval",
+            "keepalive_timeout",
+            "listen",
+            "filter",
+        ] {
+            let written = |line: &str| {
+                line.trim_start_matches("# ")
+                    .starts_with(&format!("{key} ="))
+            };
+            assert!(text.lines().any(written), "{key}");
+        }
+    }
+
+    /// Each file breaks one rule, and says in its first line what should be said about it.
+    #[test]
+    fn every_rule_has_a_file_that_breaks_it() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/config");
+        let mut files = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let expected = text
+                .lines()
+                .next()
+                .unwrap()
+                .strip_prefix("# expect: ")
+                .unwrap();
+            let error = Config::load(&path).unwrap_err().to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+            assert!(
+                error.contains(expected),
+                "{error} should contain {expected}"
+            );
+            files += 1;
+        }
+        assert!(files >= 28);
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let text =
+            "state_dir = 'x'\ncolour = 1\n[spool]\nmax_bytes = '1'\n[uplink]\nbackoff_min = 'x'\n";
+        let problems = Config::parse("agent.toml", text).unwrap_err();
+        let lines: Vec<Option<usize>> = problems.list.iter().map(|problem| problem.line).collect();
+        assert_eq!(lines, [Some(1), Some(2), Some(4), Some(6)], "{problems}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = Config::load(Path::new("/nonexistent/agent.toml")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/agent.toml"));
+    }
+
+    #[test]
+    fn addresses_of_collectors_are_shown_as_they_are_read() {
+        for text in ["a.example:8443", "192.0.2.1:1", "[2001:db8::1]:65535"] {
+            assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
+        }
+    }
+}

@@ -257,3 +257,6 @@ fn last_good(path: &Path, targets: &Targets) -> Result<Option<Plan>, String> {
         wire::Assignment::decode(bytes.as_slice()).map_err(|error| error.to_string())?;
     Plan::from_wire(assignment, targets).map(Some)
 }
+
+#[cfg(test)]
+mod tests;

@@ -195,16 +195,16 @@ impl<P: Prober, R: Results> Schedule<P, R> {
             let planned = Arc::clone(&scheduled.planned);
             let interval = planned.check.interval;
             let late_by = now.saturating_duration_since(at);
+            let mut next = self.next_in_phase(&planned, now);
             if late_by > LATE.min(interval / 2) {
                 let missed = micros(late_by) / micros(interval).max(1) + 1;
                 self.skip("late", missed);
             } else {
                 self.start(index, &planned, now);
-            }
-            let mut next = self.next_in_phase(&planned, now);
-            // After the first run, which has no phase, the second must not follow at once.
-            if next.saturating_duration_since(now) < interval / 2 {
-                next += interval;
+                // After the first run, which has no phase, the second must not follow at once.
+                if next.saturating_duration_since(now) < interval / 2 {
+                    next += interval;
+                }
             }
             self.due.insert((next, index));
         }
@@ -272,3 +272,6 @@ pub async fn run_once(prober: &impl Prober, planned: &PlannedCheck, start: Insta
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -286,3 +286,6 @@ impl Spool {
 fn boots_path(state_dir: &Path) -> std::path::PathBuf {
     state_dir.join("boots")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

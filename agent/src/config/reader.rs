@@ -288,26 +288,18 @@ impl<'i> Reader<'i> {
             return default;
         };
         let mut list = Vec::with_capacity(array.len());
+        let mut all_good = true;
         for item in array {
-            let parsed = match integer_of(item.get_ref()) {
-                Some(number) => parse(&number.to_string()),
-                None => text_of(item.get_ref()).and_then(parse),
-            };
-            match parsed {
+            match text_of(item.get_ref()).and_then(parse) {
                 Ok(item) => list.push(item),
                 Err(text) => {
-                    let name = self.full_name(key);
-                    note(
-                        &self.problems,
-                        self.text,
-                        Some(item.span().start),
-                        name,
-                        text,
-                    );
+                    all_good = false;
+                    let (at, name) = (item.span().start, self.full_name(key));
+                    note(&self.problems, self.text, Some(at), name, text);
                 }
             }
         }
-        list
+        if all_good { list } else { default }
     }
 
     /// The table `[key]`; an empty one when it is absent, so that its keys take their defaults.
