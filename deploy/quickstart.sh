@@ -263,9 +263,8 @@ backoff_max = "2s"
 [self]
 listen = "127.0.0.1:$agent_self"
 EOF
-ours ticket new --ap demo >"$state/ticket" || fail 'making a ticket'
-(umask 077; grep -o 'ext1-[^[:space:]]*' "$state/ticket" >"$state/ticket.only") || fail 'no ticket was printed'
-"$binaries/extranet-agent" enrol --ticket-file "$state/ticket.only" --config "$state/agent.toml" || fail 'enrolment'
+ours ticket new --ap demo --out "$state/ticket" || fail 'making a ticket'
+"$binaries/extranet-agent" enrol --ticket-file "$state/ticket" --config "$state/agent.toml" || fail 'enrolment'
 start agent "$binaries/extranet-agent" run --config "$state/agent.toml"
 
 # --- first values ------------------------------------------------------------------------------------------------------
@@ -330,7 +329,7 @@ Next, in another terminal:
 
   extranet-collector status --config \$CONFIG
   # Watch one more router, without an agent, from the collector: its values show within 60 s.
-  extranet-collector ap add my-router --address 192.0.2.1 --snmp v2c:COMMUNITY --config \$CONFIG
+  extranet-collector ap add my-router --address 192.0.2.1 --snmp v2c --community-file FILE --config \$CONFIG
   # A ticket for an agent of your own.
   extranet-collector ticket new --ap demo --config \$CONFIG
 
