@@ -325,7 +325,12 @@ impl<'p> Session<'p> {
     }
 
     async fn assignment_status(&mut self, status: AssignmentStatus) -> Result<(), Ended> {
-        if !self.status.take(&status) {
+        // The first word about the assignment that was sent last is never too early: nothing would come after it.
+        let known = self.status.last.as_ref().map(|last| last.version);
+        let first_word = status.version == self.assignment_sent && known != Some(status.version);
+        if first_word {
+            self.status.last = Some(status.clone());
+        } else if !self.status.take(&status) {
             return Ok(());
         }
         for problem in &status.problems {
