@@ -290,7 +290,11 @@ impl<'i> Reader<'i> {
         let mut list = Vec::with_capacity(array.len());
         let mut all_good = true;
         for item in array {
-            match text_of(item.get_ref()).and_then(parse) {
+            let parsed = match integer_of(item.get_ref()) {
+                Some(number) => parse(&number.to_string()),
+                None => text_of(item.get_ref()).and_then(parse),
+            };
+            match parsed {
                 Ok(item) => list.push(item),
                 Err(text) => {
                     all_good = false;
@@ -551,6 +555,18 @@ mod tests {
         .unwrap_err();
         assert_eq!(problems.list[0].key, "item[1].name");
         assert_eq!(problems.list[0].line, Some(4));
+    }
+
+    #[test]
+    fn lists_hold_texts_or_whole_numbers() {
+        let value = read("x.toml", "list = [4, '6']", |top| {
+            top.list::<u8>("list", Vec::new())
+        });
+        assert_eq!(value.unwrap(), [4, 6]);
+        let problems = read("x.toml", "list = [4,\n 256, true]", |top| {
+            top.list::<u8>("list", Vec::new())
+        });
+        assert_eq!(problems.unwrap_err().list.len(), 2);
     }
 
     #[test]

@@ -46,8 +46,8 @@ fn gateway_v4(table: &str) -> Option<Ipv4Addr> {
 }
 
 /// Columns: destination, prefix length, source, prefix length, next hop, metric, reference count, use, flags,
-/// interface; all in hexadecimal digits. A link-local next hop lacks its zone and cannot be probed by address alone,
-/// so a global one wins.
+/// interface; all in hexadecimal digits. A link-local next hop is left out: without its zone it cannot be probed
+/// (RFC 4007 section 6), and an address of a target has none.
 fn gateway_v6(table: &str) -> Option<Ipv6Addr> {
     let address = |text: &str| u128::from_str_radix(text, 16).map(Ipv6Addr::from).ok();
     let hex = |text: &str| u32::from_str_radix(text, 16).ok();
@@ -62,10 +62,10 @@ fn gateway_v6(table: &str) -> Option<Ipv6Addr> {
             let is_default = address(destination)?.is_unspecified() && hex(length)? == 0;
             let usable = hex(flags)? & (RTF_UP | RTF_GATEWAY) == RTF_UP | RTF_GATEWAY;
             let next_hop = address(next_hop)?;
-            let key = (next_hop.is_unicast_link_local(), hex(metric)?);
-            (is_default && usable).then_some((key, next_hop))
+            let can_be_probed = !next_hop.is_unicast_link_local();
+            (is_default && usable && can_be_probed).then_some((hex(metric)?, next_hop))
         })
-        .min_by_key(|(key, _)| *key)
+        .min_by_key(|(metric, _)| *metric)
         .map(|(_, gateway)| gateway)
 }
 
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_global_next_hop_wins_over_a_link_local_one() {
+    fn a_link_local_next_hop_is_no_target() {
         let route = |hop: &str, metric: &str| {
             format!(
                 "{zero} 00 {zero} 00 {hop} {metric} 00000001 00000000 00000003     eth0\n",
@@ -110,7 +110,7 @@ mod tests {
             gateway_v6(&format!("{local}{global}")),
             Some("fd00::1".parse().unwrap())
         );
-        assert_eq!(gateway_v6(&local), Some("fe80::1".parse().unwrap()));
+        assert_eq!(gateway_v6(&local), None);
         assert_eq!(gateway_v6("nonsense"), None);
     }
 

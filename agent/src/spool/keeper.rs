@@ -80,7 +80,7 @@ impl Keeper {
     pub(super) fn run(mut self, queue: &Receiver<Command>) -> Option<oneshot::Sender<()>> {
         // What opening dropped, by age or by a smaller limit, is told first.
         self.record_drops();
-        self.publish();
+        self.sync();
         loop {
             let command = match queue.recv_timeout(self.until_sync()) {
                 Ok(command) => Some(command),
@@ -99,7 +99,6 @@ impl Keeper {
                 self.sync();
             }
             self.record_drops();
-            self.publish();
         }
         self.sync();
         None
@@ -195,6 +194,7 @@ impl Keeper {
             Ok(_) => self.unsynced = false,
             Err(error) => self.failed("sync", &error),
         }
+        self.publish();
     }
 
     /// What the journal gave up becomes records, and news for the uplink.
