@@ -146,6 +146,9 @@ impl Probes {
             Probe::Icmp(probe) => self.icmp.run(&run, probe).await,
             Probe::Tcp(probe) => tcp::run(&run, probe).await,
             Probe::Snmp(probe) => self.snmp.run(&run, probe).await,
+            Probe::Dns(_) | Probe::Http(_) | Probe::Tls(_) | Probe::Ipv6(_) => {
+                Measured::not_measured(Reason::Other, Duration::ZERO)
+            }
         }
     }
 

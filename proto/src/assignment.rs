@@ -1,9 +1,13 @@
 //! What an agent is told to measure, validated. The wire form is [`crate::wire::Assignment`]; the conversions in both
 //! directions stand in `assignment/{read,write}.rs`.
 
+mod application;
 mod read;
 mod write;
 
+pub use application::{
+    DnsProbe, DnsTransport, DnsType, HttpProbe, Ipv6Probe, Ipv6Service, Prefix6, TlsProbe,
+};
 pub use read::Problem;
 
 use std::fmt;
@@ -130,6 +134,14 @@ pub enum Probe {
     Tcp(TcpProbe),
     /// SNMP scrape.
     Snmp(SnmpProbe),
+    /// DNS query.
+    Dns(DnsProbe),
+    /// HTTP request.
+    Http(HttpProbe),
+    /// TLS handshake.
+    Tls(TlsProbe),
+    /// IPv6 readiness.
+    Ipv6(Box<Ipv6Probe>),
 }
 
 impl Probe {
@@ -139,6 +151,10 @@ impl Probe {
             Self::Icmp(_) => "icmp",
             Self::Tcp(_) => "tcp",
             Self::Snmp(_) => "snmp",
+            Self::Dns(_) => "dns",
+            Self::Http(_) => "http",
+            Self::Tls(_) => "tls",
+            Self::Ipv6(_) => "ipv6",
         }
     }
 }

@@ -17,6 +17,8 @@
 //! definitions = (key: object) check, kind, number of labels; string table; names, values (indices into the table)
 //! dropped  = (key: reason) incarnation, first sequence, length
 //! events   = (key: kind) value, length of the text; texts
+//! security = (key: rule) action, severity, boot time minus the one first seen, wall time minus boot time first seen,
+//!            number of pieces of evidence; lengths and texts of the objects, of the names, of the values
 //! ```
 //! A *shape* is the list of (metric, object) of a result: a check has the same one run after run. A column says in its
 //! first byte how its values are foretold from earlier ones and how the differences are written; the encoder tries what
@@ -52,6 +54,12 @@ mod kind {
     pub(super) const DEFINITION: u8 = 2;
     pub(super) const DROPPED: u8 = 3;
     pub(super) const EVENT: u8 = 4;
+    pub(super) const SECURITY: u8 = 6;
+
+    /// Whether this build writes and reads columns for the kind.
+    pub(super) const fn is_known(kind: u8) -> bool {
+        matches!(kind, RESULT | DEFINITION | DROPPED | EVENT | SECURITY)
+    }
 }
 
 /// Why bytes are not a block that this build can read.

@@ -54,5 +54,21 @@ pub const ICMP_PAYLOAD_BYTES: u32 = 65_000;
 pub const ICMP_PAYLOAD_BYTES_MIN: u32 = 16;
 /// Most SNMP modules in one check.
 pub const SNMP_MODULES: usize = 32;
+/// Most expected answers of a DNS check (guess: round robin names have a handful).
+pub const DNS_EXPECTED: usize = 64;
+/// Longest path of an HTTP check, bytes (guess).
+pub const HTTP_PATH_BYTES: usize = 1_024;
+/// Most trust anchors that a TLS check brings along.
+pub const TLS_ROOTS: usize = 16;
+/// Most anchors of one family in an IPv6 check (guess: prefecture and region, each twice).
+pub const IPV6_ANCHORS: usize = 16;
+/// Most services in an IPv6 check (guess).
+pub const IPV6_SERVICES: usize = 32;
+/// Most pieces of evidence of a security event.
+pub const EVIDENCE_PAIRS: usize = 32;
+/// Longest name of a piece of evidence, bytes.
+pub const EVIDENCE_KEY_BYTES: usize = 64;
+/// Most bytes of evidence of a security event, names and values together (SEC-31).
+pub const EVIDENCE_BYTES: usize = 8_192;
 /// Largest import file that the admin socket accepts, bytes: 6,918 rows need about 2 MiB.
 pub const IMPORT_BYTES: usize = 32 << 20;

@@ -14,6 +14,8 @@ pub enum Unit {
     One,
     /// Raw microseconds, exported as seconds.
     Microseconds,
+    /// Raw thousandths, exported as whole ones.
+    Thousandths,
 }
 
 /// Whether a value only grows.
@@ -44,7 +46,7 @@ macro_rules! registry {
     ($($(#[$meta:meta])* $constant:ident = $number:literal, $name:literal, $label:expr, $unit:ident, $kind:ident;)+) => {
         $($(#[$meta])* pub const $constant: Metric = Metric($number);)+
 
-        /// Every metric this build knows, by growing number.
+        /// Every metric that has a constant, by growing number.
         pub const REGISTRY: &[Info] = &[
             $(Info { metric: Metric($number), name: $name, label: $label, unit: Unit::$unit, kind: Kind::$kind },)+
         ];
@@ -70,12 +72,56 @@ registry! {
     ICMP_DUPLICATES = 8, "extranet_icmp_duplicates", None, One, Gauge;
     /// From SYN to established.
     TCP_CONNECT = 20, "extranet_tcp_connect_seconds", None, Microseconds, Gauge;
+    /// From the query to its answer, connecting included where TCP is asked for.
+    DNS_LOOKUP = 21, "probe_dns_lookup_time_seconds", None, Microseconds, Gauge;
+    /// Resource records in the answer section.
+    DNS_ANSWERS = 22, "probe_dns_answer_rrs", None, One, Gauge;
+    /// Resource records in the authority section.
+    DNS_AUTHORITIES = 23, "probe_dns_authority_rrs", None, One, Gauge;
+    /// Resource records in the additional section.
+    DNS_ADDITIONALS = 24, "probe_dns_additional_rrs", None, One, Gauge;
+    /// Response code of the answer.
+    DNS_RCODE = 25, "extranet_dns_rcode", None, One, Gauge;
+    /// 1 when a well-formed answer to the query came, whatever it says.
+    DNS_QUERY_SUCCEEDED = 26, "probe_dns_query_succeeded", None, One, Gauge;
     /// Whole scrape of the device, all modules.
     SNMP_DURATION = 40, "snmp_scrape_duration_seconds", None, Microseconds, Gauge;
     /// Variable bindings returned.
     SNMP_PDUS = 41, "snmp_scrape_pdus_returned", None, One, Gauge;
     /// Request packets sent, retries included.
     SNMP_REQUESTS = 42, "snmp_scrape_packets_sent", None, One, Gauge;
+    /// Status of the answer.
+    HTTP_STATUS = 60, "probe_http_status_code", None, One, Gauge;
+    /// Resolving the host name; 0 where the target was an address.
+    HTTP_RESOLVE = 61, "probe_http_duration_seconds", Some(("phase", "resolve")), Microseconds, Gauge;
+    /// TCP connect.
+    HTTP_CONNECT = 62, "probe_http_duration_seconds", Some(("phase", "connect")), Microseconds, Gauge;
+    /// TLS handshake; absent without TLS.
+    HTTP_TLS = 63, "probe_http_duration_seconds", Some(("phase", "tls")), Microseconds, Gauge;
+    /// From the request to the head of the answer.
+    HTTP_PROCESSING = 64, "probe_http_duration_seconds", Some(("phase", "processing")), Microseconds, Gauge;
+    /// From the head to the end of the body.
+    HTTP_TRANSFER = 65, "probe_http_duration_seconds", Some(("phase", "transfer")), Microseconds, Gauge;
+    /// Length the answer claims; -1 when it claims none.
+    HTTP_CONTENT_LENGTH = 66, "probe_http_content_length", None, One, Gauge;
+    /// Version of the answer: 1.1.
+    HTTP_VERSION = 67, "probe_http_version", None, Thousandths, Gauge;
+    /// 1 when the answer came over TLS.
+    HTTP_SSL = 68, "probe_http_ssl", None, One, Gauge;
+    /// Redirects followed.
+    HTTP_REDIRECTS = 69, "probe_http_redirects", None, One, Gauge;
+    /// Bytes of the body that were read.
+    HTTP_BODY_LENGTH = 70, "probe_http_uncompressed_body_length", None, One, Gauge;
+    /// When the first certificate of the chain shown expires, seconds since 1970.
+    TLS_EARLIEST_EXPIRY = 80, "probe_ssl_earliest_cert_expiry", None, One, Gauge;
+    /// 1 when the chain leads to a trusted root and everything in it is in force.
+    TLS_CHAIN_VALID = 81, "extranet_tls_chain_valid", None, One, Gauge;
+    /// 1 when the certificate bears the name that was asked for.
+    TLS_NAME_VALID = 82, "extranet_tls_name_valid", None, One, Gauge;
+    /// TLS handshake without the TCP connect before it.
+    TLS_HANDSHAKE = 83, "extranet_tls_handshake_seconds", None, Microseconds, Gauge;
+    /// 1, on the object that stands for what the endpoint showed ([`crate::record::ObjectKind::TlsEndpoint`]).
+    TLS_CHAIN_INFO = 84, "probe_ssl_last_chain_info", None, One, Gauge;
     /// SNMPv2-MIB, hundredths of a second.
     SYS_UP_TIME = 100, "sysUpTime", None, One, Gauge;
     /// IF-MIB.
@@ -144,13 +190,71 @@ registry! {
     IF_COUNTER_DISCONTINUITY_TIME = 145, "ifCounterDiscontinuityTime", None, One, Gauge;
 }
 
+/// The checks of the IPv6 readiness rubric in the order of their rows; rows are never moved or reused, new ones are
+/// added at the end.
+pub const IPV6_RUBRIC: [&str; 39] = [
+    "V6-A1", "V6-A2", "V6-A3", "V6-A4", "V6-A5", "V6-B1", "V6-B2", "V6-B3", "V6-B4", "V6-C1",
+    "V6-C2", "V6-C3", "V6-C4", "V6-D1", "V6-D2", "V6-D3", "V6-D4", "V6-D5", "V6-D6", "V6-E1",
+    "V6-E2", "V6-E3", "V6-E4", "V6-E5", "V6-E6", "V6-F1", "V6-F2", "V6-F3", "V6-F4", "V6-F5",
+    "V6-G1", "V6-G2", "V6-G3", "V6-G4", "V6-G5", "V6-H1", "V6-H2", "V6-H3", "V6-H4",
+];
+
+/// Verdicts of the rubric: row 0 has this number. 0 fail, 1 pass, 2 not applicable, 3 not tested.
+const IPV6_CHECK_FIRST: u16 = 300;
+/// Measured values of the rubric, in the unit of their check: row 0 has this number.
+const IPV6_VALUE_FIRST: u16 = 350;
+
+const IPV6_CHECKS: [Info; IPV6_RUBRIC.len()] =
+    ipv6_rows(IPV6_CHECK_FIRST, "extranet_ipv6_check", Unit::One);
+const IPV6_VALUES: [Info; IPV6_RUBRIC.len()] = ipv6_rows(
+    IPV6_VALUE_FIRST,
+    "extranet_ipv6_check_value",
+    Unit::Thousandths,
+);
+
+const fn ipv6_rows(first: u16, name: &'static str, unit: Unit) -> [Info; IPV6_RUBRIC.len()] {
+    let mut rows = [Info {
+        metric: Metric(first),
+        name,
+        label: None,
+        unit,
+        kind: Kind::Gauge,
+    }; IPV6_RUBRIC.len()];
+    let mut row = 0;
+    let mut number = first;
+    while row < rows.len() {
+        rows[row].metric = Metric(number);
+        rows[row].label = Some(("rubric", IPV6_RUBRIC[row]));
+        row += 1;
+        number += 1;
+    }
+    rows
+}
+
+/// The verdict of a check of the rubric: 0 fail, 1 pass, 2 not applicable, 3 not tested. `None` for an unknown name.
+pub fn ipv6_check(rubric: &str) -> Option<Metric> {
+    ipv6_row(&IPV6_CHECKS, rubric)
+}
+
+/// What a check of the rubric measured, raw in thousandths of its unit. `None` for an unknown name.
+pub fn ipv6_check_value(rubric: &str) -> Option<Metric> {
+    ipv6_row(&IPV6_VALUES, rubric)
+}
+
+fn ipv6_row(rows: &[Info], rubric: &str) -> Option<Metric> {
+    let row = IPV6_RUBRIC.iter().position(|name| *name == rubric)?;
+    rows.get(row).map(|info| info.metric)
+}
+
 impl Metric {
     /// What this build knows about the number.
     pub fn info(self) -> Option<&'static Info> {
-        REGISTRY
-            .binary_search_by_key(&self, |info| info.metric)
-            .ok()
-            .and_then(|i| REGISTRY.get(i))
+        [REGISTRY, &IPV6_CHECKS, &IPV6_VALUES]
+            .into_iter()
+            .find_map(|part| {
+                let at = part.binary_search_by_key(&self, |info| info.metric).ok()?;
+                part.get(at)
+            })
     }
 }
 
@@ -168,6 +272,7 @@ impl Info {
         match self.unit {
             Unit::One => number,
             Unit::Microseconds => number / 1e6,
+            Unit::Thousandths => number / 1e3,
         }
     }
 }
@@ -183,7 +288,7 @@ mod tests {
                 .windows(2)
                 .all(|pair| pair[0].metric < pair[1].metric)
         );
-        for info in REGISTRY {
+        for info in REGISTRY.iter().chain(&IPV6_CHECKS).chain(&IPV6_VALUES) {
             assert!(
                 info.name
                     .chars()
@@ -197,9 +302,26 @@ mod tests {
     }
 
     #[test]
+    fn every_row_of_the_ipv6_rubric_has_its_two_numbers() {
+        assert_eq!(ipv6_check("V6-A1"), Some(Metric(300)));
+        assert_eq!(ipv6_check("V6-H4"), Some(Metric(338)));
+        assert_eq!(ipv6_check_value("V6-A1"), Some(Metric(350)));
+        assert_eq!(ipv6_check_value("V6-H4"), Some(Metric(388)));
+        assert_eq!(ipv6_check("V6-X1"), None);
+        let info = Metric(309).info().unwrap();
+        assert_eq!(
+            (info.name, info.label),
+            ("extranet_ipv6_check", Some(("rubric", "V6-C1")))
+        );
+        let (first, last) = (REGISTRY[0].metric, REGISTRY[REGISTRY.len() - 1].metric);
+        assert!(first < last && last < Metric(IPV6_CHECK_FIRST));
+    }
+
+    #[test]
     fn microseconds_become_seconds_and_gauges_are_signed() {
         let text = |metric: Metric, raw| metric.info().unwrap().exported(raw).to_string();
         assert_eq!(text(ICMP_RTT_AVG, 61), "0.000061");
+        assert_eq!(text(HTTP_VERSION, 1_100), "1.1");
         assert_eq!(text(IF_MTU, (-1_i64).cast_unsigned()), "-1");
         assert_eq!(text(IF_HC_IN_OCTETS, u64::MAX), "18446744073709552000");
     }

@@ -35,6 +35,8 @@ pub enum Body {
     Dropped(DroppedRange),
     /// Something that happened to the agent itself.
     Event(AgentEvent),
+    /// Something that endangers the site, or no longer does.
+    Security(SecurityEvent),
     /// A kind of record that this build does not know: to be skipped and counted, never an error.
     Unknown {
         /// Its number on the wire.
@@ -160,6 +162,22 @@ closed_enum! {
         LocalError = 17 => "local_error",
         /// A table walk did not advance (repeated or decreasing OIDs).
         NotIncreasing = 18 => "not_increasing",
+        /// The peer closed the connection before the answer was complete.
+        Closed = 19 => "closed",
+        /// A status of HTTP or a response code of DNS that is not the expected one.
+        UnexpectedStatus = 20 => "unexpected_status",
+        /// The answer does not hold what it should: other addresses, other text.
+        UnexpectedContent = 21 => "unexpected_content",
+        /// The answer was cut to fit into a datagram (DNS flag TC).
+        Truncated = 22 => "truncated",
+        /// The peer ended the TLS handshake: no common version or cipher, an alert, a broken message.
+        TlsHandshake = 23 => "tls_handshake",
+        /// The certificate or one above it is not in force yet or no longer.
+        CertificateExpired = 24 => "certificate_expired",
+        /// The certificate bears another name.
+        CertificateName = 25 => "certificate_name",
+        /// The chain does not lead to a trusted root, or is broken.
+        CertificateUntrusted = 26 => "certificate_untrusted",
         /// A reason that this build does not know, from a newer peer.
         Other = 255 => "other",
     }
@@ -172,6 +190,9 @@ closed_enum! {
         Interface = 1 => "interface",
         /// The device itself: labels `sysName`, `sysDescr`, `sysObjectID`, `sysLocation`, `sysContact`.
         System = 2 => "system",
+        /// What a TLS server showed: labels `version`, `cipher`, `fingerprint_sha256`, `key_sha256`, `subject`, `issuer`,
+        /// `not_after` (RFC 3339). One object for each check; defined again whenever a label changes.
+        TlsEndpoint = 3 => "tls_endpoint",
         /// A kind that this build does not know, from a newer peer.
         Other = 255 => "other",
     }
@@ -249,4 +270,107 @@ pub struct AgentEvent {
     pub value: i64,
     /// Free text for people, at most [`crate::limits::EVENT_TEXT_BYTES`].
     pub text: String,
+}
+
+closed_enum! {
+    /// The rule that was broken (requirements 5: SEC-01 to SEC-24).
+    SecurityRule {
+        /// A router advertisement that nobody approved.
+        RogueRa = 1 => "SEC-01",
+        /// Neighbour discovery behind fragments or extension headers.
+        EvasiveNd = 2 => "SEC-02",
+        /// A DHCP server that nobody approved.
+        RogueDhcp = 3 => "SEC-03",
+        /// The gateway answers with another MAC address.
+        GatewayMac = 4 => "SEC-04",
+        /// An address is used twice.
+        DuplicateAddress = 5 => "SEC-05",
+        /// A device that the segment did not have before.
+        UnknownDevice = 6 => "SEC-06",
+        /// A way to the Internet that is not registered.
+        InternetReachable = 7 => "SEC-07",
+        /// A DNS answer that differs from the authoritative one.
+        DnsTampering = 8 => "SEC-08",
+        /// A certificate changed, expires, or does not fit.
+        Certificate = 9 => "SEC-09",
+        /// SNMP with default or weak credentials.
+        SnmpCredential = 10 => "SEC-10",
+        /// Errors of an interface.
+        InterfaceErrors = 11 => "SEC-11",
+        /// Traffic unlike any before.
+        TrafficAnomaly = 12 => "SEC-12",
+        /// A scan seen from the segment.
+        Scan = 13 => "SEC-13",
+        /// Another way through the network.
+        PathChange = 14 => "SEC-14",
+        /// A port that should not listen.
+        UnexpectedPort = 15 => "SEC-15",
+        /// A clock that is wrong.
+        TimeSkew = 16 => "SEC-16",
+        /// The agent itself was changed.
+        AgentTampering = 17 => "SEC-17",
+        /// One identity at two places.
+        IdentityClone = 18 => "SEC-18",
+        /// A transition tunnel.
+        TransitionTunnel = 19 => "SEC-19",
+        /// A filter that differs between IPv4 and IPv6.
+        FilterMismatch = 20 => "SEC-20",
+        /// A wireless bridge or switch that nobody approved.
+        RogueBridge = 21 => "SEC-21",
+        /// A gateway of mobile offices that is not what it should be.
+        MobileGateway = 22 => "SEC-22",
+        /// Attempts to enter the agent or to enrol.
+        IntrusionAttempt = 23 => "SEC-23",
+        /// Temperature, doors, power.
+        Physical = 24 => "SEC-24",
+        /// A rule that this build does not know, from a newer peer.
+        Other = 255 => "other",
+    }
+}
+
+closed_enum! {
+    /// What happens to a security event.
+    SecurityAction {
+        /// It begins, or is seen with other evidence.
+        Raised = 1 => "raised",
+        /// It is over.
+        Cleared = 2 => "cleared",
+        /// An action that this build does not know, from a newer peer.
+        Other = 255 => "other",
+    }
+}
+
+closed_enum! {
+    /// How bad a security event is (SEC-G3).
+    Severity {
+        /// 紧急
+        Critical = 1 => "critical",
+        /// 重要
+        Major = 2 => "major",
+        /// 次要
+        Minor = 3 => "minor",
+        /// 提示
+        Info = 4 => "info",
+        /// A severity that this build does not know, from a newer peer.
+        Other = 255 => "other",
+    }
+}
+
+/// Something that endangers the site, or no longer does. One event is known by (rule, object) at its access point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecurityEvent {
+    /// The rule.
+    pub rule: SecurityRule,
+    /// Whether it begins or ends.
+    pub action: SecurityAction,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about, stable for the life of the event: `gateway fe80::1 on eth0`. At most
+    /// [`crate::limits::TEXT_BYTES`].
+    pub object: String,
+    /// When it was first seen, by the clocks of the record's time.
+    pub first_seen: RecordTime,
+    /// What proves it, in a fixed order; within [`crate::limits::EVIDENCE_PAIRS`], [`crate::limits::EVIDENCE_KEY_BYTES`]
+    /// and [`crate::limits::EVIDENCE_BYTES`] (SEC-31).
+    pub evidence: Vec<(String, String)>,
 }

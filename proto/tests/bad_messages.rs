@@ -134,6 +134,106 @@ fn checks_are_held_to_their_rules() {
 }
 
 #[test]
+fn probes_of_applications_are_held_to_their_rules() {
+    use wire::check::Probe;
+
+    let probe = |probe| {
+        complaint(Check::try_from(wire::Check {
+            probe: Some(probe),
+            ..icmp_check()
+        }))
+    };
+    let dns = |change: fn(&mut wire::DnsProbe)| {
+        let mut dns = wire::DnsProbe {
+            transport: wire::DnsTransport::Udp.into(),
+            port: 53,
+            query_name: "portal.example".to_owned(),
+            query_type: wire::DnsType::A.into(),
+            expected: vec!["10.0.0.1".to_owned()],
+            expected_rcode: 0,
+        };
+        change(&mut dns);
+        probe(Probe::Dns(dns))
+    };
+    let http = |change: fn(&mut wire::HttpProbe)| {
+        let mut http = wire::HttpProbe {
+            port: 80,
+            tls: false,
+            host: "portal.example".to_owned(),
+            path: "/".to_owned(),
+            expected_status_min: 200,
+            expected_status_max: 399,
+            body_contains: String::new(),
+        };
+        change(&mut http);
+        probe(Probe::Http(http))
+    };
+    let tls = |roots| {
+        probe(Probe::Tls(wire::TlsProbe {
+            port: 443,
+            roots,
+            ..wire::TlsProbe::default()
+        }))
+    };
+    let ipv6 = |change: fn(&mut wire::Ipv6Probe)| {
+        let mut ipv6 = wire::Ipv6Probe::default();
+        change(&mut ipv6);
+        probe(Probe::Ipv6(ipv6))
+    };
+    let found = [
+        dns(|d| d.transport = 3),
+        dns(|d| d.query_type = 255),
+        dns(|d| d.port = 0),
+        dns(|d| d.query_name.clear()),
+        dns(|d| d.expected = vec!["::1".to_owned()]),
+        dns(|d| d.expected = vec!["10.0.0.1".to_owned(); 65]),
+        dns(|d| d.expected_rcode = 4_096),
+        http(|h| h.path = "index.html".to_owned()),
+        http(|h| h.path = "/a b".to_owned()),
+        http(|h| h.path = "/a\r\nHost: x".to_owned()),
+        http(|h| h.host = "a\r\nb".to_owned()),
+        http(|h| h.expected_status_min = 400),
+        http(|h| h.expected_status_max = 1_000),
+        http(|h| h.body_contains = "x".repeat(256)),
+        tls(vec![Vec::new(); 17]),
+        tls(vec![vec![0; 8_193]]),
+        ipv6(|i| i.allotted_prefix = "10.0.0.0/8".to_owned()),
+        ipv6(|i| i.anchors4 = vec!["::1".to_owned()]),
+        ipv6(|i| i.anchors6 = vec!["::1".to_owned(); 17]),
+        ipv6(|i| i.collector6 = "2001:db8::1".to_owned()),
+        ipv6(|i| i.services = vec![wire::Ipv6Service::default()]),
+        ipv6(|i| i.resolver6 = "dns.example".to_owned()),
+        ipv6(|i| i.expected_path_mtu = 1_279),
+    ];
+    let expected = [
+        "dns.transport has the unknown value 3",
+        "dns.query_type has the unknown value 255",
+        "dns.port is 0, allowed is 1 to 65535",
+        "dns.query_name: must be a domain name",
+        "dns.expected: must be addresses of the family of the query type",
+        "dns.expected has length 65, the limit is 64",
+        "dns.expected_rcode is 4096, allowed is 0 to 4095",
+        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
+        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
+        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
+        "http.host: must be a domain name",
+        "http.expected_status_min is 400, allowed is 100 to 399",
+        "http.expected_status_max is 1000, allowed is 100 to 999",
+        "http.body_contains has length 256, the limit is 255",
+        "tls.roots has length 17, the limit is 16",
+        "tls.roots has length 8193, the limit is 8192",
+        "ipv6.allotted_prefix: must be a prefix such as 2001:db8::/48",
+        "ipv6.anchors4: must be addresses of the family",
+        "ipv6.anchors6 has length 17, the limit is 16",
+        "ipv6.collector6: must be an address with port such as [2001:db8::1]:8443",
+        "ipv6.services.host: must be a domain name",
+        "ipv6.resolver6: must be an IPv6 address",
+        "ipv6.expected_path_mtu is 1279, allowed is 1280 to 65535",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn credentials_are_checked_and_never_repeated() {
     let table: [Case<wire::SnmpCredential>; 4] = [
         (|c| c.user.clear(), "credential.user is missing"),

@@ -13,7 +13,8 @@ use extranet_proto::limits;
 use extranet_proto::metric::Metric;
 use extranet_proto::record::{
     AgentEvent, Body, CheckResult, Definition, DropReason, DroppedRange, EventKind, ObjectKind,
-    Outcome, Reason, Record, RecordTime, Value,
+    Outcome, Reason, Record, RecordTime, SecurityAction, SecurityEvent, SecurityRule, Severity,
+    Value,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -85,13 +86,38 @@ fn event() -> impl Strategy<Value = Body> {
         .prop_map(|(kind, value, text)| Body::Event(AgentEvent { kind, value, text }))
 }
 
+fn security() -> impl Strategy<Value = Body> {
+    let choice = (
+        select(SecurityRule::ALL),
+        select(SecurityAction::ALL),
+        select(Severity::ALL),
+    );
+    let evidence = prop::collection::vec(("[a-z_]{0,12}", "\\PC{0,20}"), 0..5);
+    (choice, "\\PC{0,20}", number(), any::<i64>(), evidence).prop_map(
+        |((rule, action, severity), object, boottime_ms, wall_ms, evidence)| {
+            Body::Security(SecurityEvent {
+                rule,
+                action,
+                severity,
+                object,
+                first_seen: RecordTime {
+                    boottime_ms,
+                    wall_ms,
+                },
+                evidence,
+            })
+        },
+    )
+}
+
 fn record() -> impl Strategy<Value = Record> {
     let body = prop_oneof![
         8 => result(),
         2 => definition(),
         1 => dropped(),
         1 => event(),
-        1 => (5_u8..).prop_map(|kind| Body::Unknown { kind }),
+        1 => security(),
+        1 => prop_oneof![Just(5_u8), 7_u8..].prop_map(|kind| Body::Unknown { kind }),
     ];
     (number(), any::<i64>(), body).prop_map(|(boottime_ms, wall_ms, body)| Record {
         time: RecordTime {
@@ -187,6 +213,40 @@ fn small_blocks_cannot_claim_much() {
             limit: limits::BLOCK_VALUES
         })
     );
+}
+
+/// Evidence without a byte in it takes memory all the same, and texts have an end.
+#[test]
+fn evidence_is_bounded() {
+    let event = |pairs: usize, bytes: usize| Record {
+        time: RecordTime {
+            boottime_ms: 1,
+            wall_ms: 1,
+        },
+        body: Body::Security(SecurityEvent {
+            rule: SecurityRule::RogueRa,
+            action: SecurityAction::Raised,
+            severity: Severity::Critical,
+            object: String::new(),
+            first_seen: RecordTime {
+                boottime_ms: 1,
+                wall_ms: 1,
+            },
+            evidence: vec![(String::new(), "x".repeat(bytes)); pairs],
+        }),
+    };
+    let refused = |records: &[Record]| match block::decode(&block::encode(records)) {
+        Err(block::BlockError::TooMany { what, .. }) => what,
+        other => panic!("{:?}", other.map(|records| records.len())),
+    };
+    let full = [event(32, 256)];
+    assert_eq!(
+        block::decode(&block::encode(&full)).as_deref(),
+        Ok(&full[..])
+    );
+    assert_eq!(refused(&[event(33, 1)]), "pieces of evidence");
+    assert_eq!(refused(&[event(32, 257)]), "bytes of evidence");
+    assert_eq!(refused(&vec![event(32, 0); 20_000]), "pieces of evidence");
 }
 
 /// The varint of the format, written out again: tests must not trust the code they test.

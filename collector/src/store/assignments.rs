@@ -316,6 +316,10 @@ impl Ids {
             Some(wire::check::Probe::Icmp(_)) => "icmp",
             Some(wire::check::Probe::Tcp(_)) => "tcp",
             Some(wire::check::Probe::Snmp(_)) => "snmp",
+            Some(wire::check::Probe::Dns(_)) => "dns",
+            Some(wire::check::Probe::Http(_)) => "http",
+            Some(wire::check::Probe::Tls(_)) => "tls",
+            Some(wire::check::Probe::Ipv6(_)) => "ipv6",
             None => "",
         };
         transaction

@@ -118,6 +118,15 @@ impl Results {
                     text = event.text,
                     "an agent reports"
                 ),
+                Body::Security(event) => tracing::warn!(
+                    target: "store",
+                    agent = batch.agent_id,
+                    rule = event.rule.label(),
+                    action = event.action.label(),
+                    severity = event.severity.label(),
+                    object = event.object,
+                    "a security event"
+                ),
                 Body::Unknown { .. } => count(&self.stats.store_skipped, "unknown_record_kind"),
             }
         }

@@ -234,6 +234,10 @@ impl TryFrom<wire::Check> for Check {
                 port: port("tcp.port", tcp.port)?,
             }),
             wire::check::Probe::Snmp(snmp) => Probe::Snmp(read_snmp(snmp)?),
+            wire::check::Probe::Dns(dns) => Probe::Dns(dns.try_into()?),
+            wire::check::Probe::Http(http) => Probe::Http(http.try_into()?),
+            wire::check::Probe::Tls(tls) => Probe::Tls(tls.try_into()?),
+            wire::check::Probe::Ipv6(ipv6) => Probe::Ipv6(Box::new(ipv6.try_into()?)),
         };
         Ok(Self {
             id: CheckId(id),
@@ -376,11 +380,11 @@ fn protected(
     Ok(Some((protocol, password)))
 }
 
-fn port(field: &'static str, port: u32) -> Result<u16, ProtoError> {
+pub(super) fn port(field: &'static str, port: u32) -> Result<u16, ProtoError> {
     narrow(field, ProtoError::check_span(field, port, 1, 65_535)?)
 }
 
-fn narrow(field: &'static str, number: u32) -> Result<u16, ProtoError> {
+pub(super) fn narrow(field: &'static str, number: u32) -> Result<u16, ProtoError> {
     u16::try_from(number).map_err(|_| ProtoError::OutOfRange {
         field,
         found: number.into(),

@@ -105,6 +105,10 @@ impl From<&Probe> for wire::check::Probe {
                     modules: snmp.modules.clone(),
                 })
             }
+            Probe::Dns(dns) => Self::Dns(dns.into()),
+            Probe::Http(http) => Self::Http(http.into()),
+            Probe::Tls(tls) => Self::Tls(tls.into()),
+            Probe::Ipv6(ipv6) => Self::Ipv6(ipv6.as_ref().into()),
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::limits;
 use crate::metric::Metric;
 use crate::record::{
     AgentEvent, Body, CheckResult, Definition, DropReason, DroppedRange, EventKind, ObjectKind,
-    Outcome, Reason, Record, RecordTime, Value,
+    Outcome, Reason, Record, RecordTime, SecurityAction, SecurityEvent, SecurityRule, Severity,
+    Value,
 };
 use crate::varint::{Malformed, Reader};
 
@@ -82,6 +83,7 @@ impl<'a> Section<'a> {
             kind::DEFINITION => "definitions",
             kind::DROPPED => "dropped ranges",
             kind::EVENT => "events",
+            kind::SECURITY => "security events",
             _ => "records of an unknown kind",
         };
         Self::records(bytes, count, kind).map_err(|fault| match fault {
@@ -107,6 +109,7 @@ impl<'a> Section<'a> {
             kind::DEFINITION => section.definitions()?,
             kind::DROPPED => section.dropped()?,
             kind::EVENT => section.events()?,
+            kind::SECURITY => section.security(&boottimes)?,
             kind => vec![Body::Unknown { kind }; count],
         };
         let times = boottimes
@@ -296,6 +299,52 @@ impl<'a> Section<'a> {
                 })
             })
             .collect())
+    }
+
+    fn security(&mut self, boottimes: &[u64]) -> Result<Vec<Body>, Fault> {
+        let actions = self.scalar()?;
+        let severities = self.scalar()?;
+        let ages = self.scalar()?;
+        let offsets = self.scalar()?;
+        let pair_counts = self.scalar()?;
+        let mut total = 0_u64;
+        for count in &pair_counts {
+            within("pieces of evidence", *count, limits::EVIDENCE_PAIRS)?;
+            total += count;
+        }
+        // Empty texts take no bytes of the block, but they do in memory.
+        let longest = limits::BLOCK_BYTES_UNPACKED / (2 * size_of::<String>());
+        let total = within("pieces of evidence", total, longest)?;
+        let objects = self.texts(actions.len(), limits::TEXT_BYTES)?;
+        let names = self.texts(total, limits::EVIDENCE_KEY_BYTES)?;
+        let values = self.texts(total, limits::EVIDENCE_BYTES)?;
+
+        let mut pairs = names.into_iter().zip(values);
+        let mut bodies = Vec::with_capacity(objects.len());
+        for (i, object) in objects.into_iter().enumerate() {
+            let count = usize::try_from(pair_counts[i]).map_err(|_| Malformed)?;
+            let evidence: Vec<(String, String)> = pairs
+                .by_ref()
+                .take(count)
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let bytes: usize = evidence.iter().map(|(n, v)| n.len() + v.len()).sum();
+            within("bytes of evidence", bytes as u64, limits::EVIDENCE_BYTES)?;
+            let boottime_ms = boottimes[i].wrapping_sub(ages[i]);
+            bodies.push(Body::Security(SecurityEvent {
+                rule: known(self.keys[i], SecurityRule::from_number).unwrap_or(SecurityRule::Other),
+                action: known(actions[i], SecurityAction::from_number)
+                    .unwrap_or(SecurityAction::Other),
+                severity: known(severities[i], Severity::from_number).unwrap_or(Severity::Other),
+                object: object.to_owned(),
+                first_seen: RecordTime {
+                    boottime_ms,
+                    wall_ms: boottime_ms.wrapping_add(offsets[i]).cast_signed(),
+                },
+                evidence,
+            }));
+        }
+        Ok(bodies)
     }
 
     fn texts(&mut self, count: usize, limit: usize) -> Result<Vec<&'a str>, Fault> {

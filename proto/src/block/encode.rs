@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::column::{self, Neighbours, Style};
 use super::kind;
 use super::layout::{self, Layout, Shape};
-use crate::record::{AgentEvent, Body, CheckResult, Definition, DroppedRange, Record, RecordTime};
+use crate::record::{
+    AgentEvent, Body, CheckResult, Definition, DroppedRange, Record, RecordTime, SecurityEvent,
+};
 use crate::varint;
 
 /// The body with columns in the given style.
@@ -29,10 +31,9 @@ fn kind_of(body: &Body) -> u8 {
         Body::Definition(_) => kind::DEFINITION,
         Body::Dropped(_) => kind::DROPPED,
         Body::Event(_) => kind::EVENT,
+        Body::Security(_) => kind::SECURITY,
         // A known number would promise columns that are not there.
-        Body::Unknown {
-            kind: kind::RESULT..=kind::EVENT,
-        } => kind::UNKNOWN,
+        Body::Unknown { kind } if kind::is_known(*kind) => kind::UNKNOWN,
         Body::Unknown { kind } => *kind,
     }
 }
@@ -60,6 +61,7 @@ fn section(records: &[Record], kind: u64, style: Style) -> Vec<u8> {
         Ok(kind::DEFINITION) => definitions(&mut out, &pick(bodies, as_definition)),
         Ok(kind::DROPPED) => dropped(&mut out, &pick(bodies, as_dropped)),
         Ok(kind::EVENT) => events(&mut out, &pick(bodies, as_event)),
+        Ok(kind::SECURITY) => security(&mut out, &times, &pick(bodies, as_security)),
         _unknown => {}
     }
     out.bytes
@@ -72,6 +74,7 @@ fn key_of(body: &Body) -> u64 {
         Body::Definition(definition) => definition.object.0.into(),
         Body::Dropped(dropped) => dropped.reason.number().into(),
         Body::Event(event) => event.kind.number().into(),
+        Body::Security(event) => event.rule.number().into(),
         Body::Unknown { .. } => 0,
     }
 }
@@ -149,6 +152,29 @@ fn events(out: &mut Columns, events: &[&AgentEvent]) {
     out.texts(&events.iter().map(|e| e.text.as_str()).collect::<Vec<_>>());
 }
 
+fn security(out: &mut Columns, times: &[RecordTime], events: &[&SecurityEvent]) {
+    out.scalar(events.iter().map(|e| e.action.number().into()));
+    out.scalar(events.iter().map(|e| e.severity.number().into()));
+    let first = || events.iter().map(|e| e.first_seen);
+    out.scalar(
+        times
+            .iter()
+            .zip(first())
+            .map(|(time, first)| time.boottime_ms.wrapping_sub(first.boottime_ms)),
+    );
+    out.scalar(first().map(|f| f.wall_ms.cast_unsigned().wrapping_sub(f.boottime_ms)));
+    out.scalar(events.iter().map(|e| e.evidence.len() as u64));
+    let objects: Vec<&str> = events.iter().map(|e| e.object.as_str()).collect();
+    let (names, values): (Vec<&str>, Vec<&str>) = events
+        .iter()
+        .flat_map(|e| &e.evidence)
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .unzip();
+    out.texts(&objects);
+    out.texts(&names);
+    out.texts(&values);
+}
+
 fn collect(numbers: impl Iterator<Item = u64>) -> Vec<u64> {
     numbers.collect()
 }
@@ -184,6 +210,13 @@ fn as_dropped(body: &Body) -> Option<&DroppedRange> {
 fn as_event(body: &Body) -> Option<&AgentEvent> {
     match body {
         Body::Event(event) => Some(event),
+        _ => None,
+    }
+}
+
+fn as_security(body: &Body) -> Option<&SecurityEvent> {
+    match body {
+        Body::Security(event) => Some(event),
         _ => None,
     }
 }

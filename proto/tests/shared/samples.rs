@@ -1,12 +1,13 @@
 //! One of everything that goes over the wire or stays on disk, with what it must be read as.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use extranet_proto::assignment::{
-    Assignment, Check, Family, IcmpProbe, LinkClass, Probe, SnmpCredential, SnmpProbe, Symbol,
-    Target, TargetAddress, TcpProbe,
+    Assignment, Check, DnsProbe, DnsTransport, DnsType, Family, HttpProbe, IcmpProbe, Ipv6Probe,
+    Ipv6Service, LinkClass, Probe, SnmpCredential, SnmpProbe, Symbol, Target, TargetAddress,
+    TcpProbe, TlsProbe,
 };
 use extranet_proto::id::{
     ApId, AssignmentVersion, BootId, CheckId, CheckName, Incarnation, ObjectId, TargetId,
@@ -14,7 +15,8 @@ use extranet_proto::id::{
 use extranet_proto::ranges::RangeSet;
 use extranet_proto::record::{
     AgentEvent, Body, CheckResult, Definition, DropReason, DroppedRange, EventKind, ObjectKind,
-    Outcome, Reason, Record, RecordTime, Value,
+    Outcome, Reason, Record, RecordTime, SecurityAction, SecurityEvent, SecurityRule, Severity,
+    Value,
 };
 use extranet_proto::session::{
     Ack, AgentMessage, AssignmentStatus, Batch, ClockReading, CollectorMessage, Hello,
@@ -267,6 +269,35 @@ fn every_kind() -> Vec<Record> {
             }),
         ),
         at(86_407_000, Body::Unknown { kind: 200 }),
+        at(
+            86_407_500,
+            Body::Security(SecurityEvent {
+                rule: SecurityRule::GatewayMac,
+                action: SecurityAction::Raised,
+                severity: Severity::Critical,
+                object: "gateway fe80::1 on eth0".to_owned(),
+                first_seen: RecordTime {
+                    boottime_ms: 86_407_100,
+                    wall_ms: 1_790_086_407_100,
+                },
+                evidence: vec![
+                    label("mac_before", "02:00:00:00:00:01"),
+                    label("mac_now", "02:00:00:00:00:02"),
+                ],
+            }),
+        ),
+        at(
+            86_408_000,
+            Body::Definition(Definition {
+                object: ObjectId(2),
+                check: CheckId(11),
+                kind: ObjectKind::TlsEndpoint,
+                labels: vec![
+                    label("version", "TLSv1.3"),
+                    label("not_after", "2027-01-01T00:00:00Z"),
+                ],
+            }),
+        ),
         failed_result(),
     ]
 }
@@ -379,6 +410,10 @@ fn assignment() -> Assignment {
             check(3, 4, "gateway-4", Family::V4, icmp()),
             check(7, 1, "router", Family::V4, snmp_v2c()),
             check(8, 2, "router-6", Family::V6, snmp_v3()),
+            check(9, 5, "resolver-4", Family::V4, dns()),
+            check(10, 3, "portal-home", Family::V6, http()),
+            check(11, 3, "portal-tls", Family::V6, tls()),
+            check(12, 4, "ipv6", Family::V6, ipv6()),
         ],
     }
 }
@@ -425,4 +460,54 @@ fn snmp_v3() -> Probe {
         },
         modules: vec!["system".to_owned()],
     })
+}
+
+fn dns() -> Probe {
+    Probe::Dns(DnsProbe {
+        transport: DnsTransport::Udp,
+        port: 53,
+        query_name: "portal.example.gov.cn".to_owned(),
+        query_type: DnsType::Aaaa,
+        expected: vec!["2001:db8::80".to_owned()],
+        expected_rcode: 0,
+    })
+}
+
+fn http() -> Probe {
+    Probe::Http(HttpProbe {
+        port: 443,
+        tls: true,
+        host: "portal.example.gov.cn".to_owned(),
+        path: "/index.html?lang=zh".to_owned(),
+        expected_status_min: 200,
+        expected_status_max: 399,
+        body_contains: "政务".to_owned(),
+    })
+}
+
+fn tls() -> Probe {
+    Probe::Tls(TlsProbe {
+        port: 443,
+        server_name: String::new(),
+        verify_chain: true,
+        roots: vec![vec![0x30, 0x03, 0x02, 0x01, 0x00]],
+    })
+}
+
+fn ipv6() -> Probe {
+    let address = |last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last);
+    Probe::Ipv6(Box::new(Ipv6Probe {
+        allotted_prefix: Some("2001:db8:7::/48".parse().expect("a sample is valid")),
+        anchors4: vec![Ipv4Addr::new(10, 1, 2, 3)],
+        anchors6: vec![address(1), address(2)],
+        collector6: Some(SocketAddrV6::new(address(3), 8443, 0, 0)),
+        services: vec![Ipv6Service {
+            name: "门户".to_owned(),
+            host: "portal.example.gov.cn".to_owned(),
+            port: 443,
+            tls: true,
+        }],
+        resolver6: Some(address(53)),
+        expected_path_mtu: Some(1_400),
+    }))
 }

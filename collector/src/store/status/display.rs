@@ -25,7 +25,11 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         SNMP_REQUESTS => return None,
         other => {
             let info = other.info()?;
-            return Some((info.name.to_owned(), plain(info.kind, info.unit, raw)));
+            let name = match info.label {
+                Some((_, value)) => format!("{} {value}", info.name),
+                None => info.name.to_owned(),
+            };
+            return Some((name, plain(info.kind, info.unit, raw)));
         }
     };
     let info = metric.info()?;
@@ -35,6 +39,7 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
 fn plain(kind: Kind, unit: Unit, raw: u64) -> String {
     match (unit, kind) {
         (Unit::Microseconds, _) => milliseconds(raw),
+        (Unit::Thousandths, _) => (raw.cast_signed() as f64 / 1e3).to_string(),
         (Unit::One, Kind::Gauge) => raw.cast_signed().to_string(),
         (Unit::One, Kind::Counter) => raw.to_string(),
     }
