@@ -240,9 +240,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Prints help and version to standard output, mistakes to standard error.
             drop(error.print());
-            return match error.use_stderr() {
-                true => ExitCode::from(exit::BAD_CONFIGURATION),
-                false => ExitCode::SUCCESS,
+            return if error.use_stderr() {
+                ExitCode::from(exit::BAD_CONFIGURATION)
+            } else {
+                ExitCode::SUCCESS
             };
         }
     };

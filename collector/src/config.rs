@@ -15,7 +15,7 @@ use ipnet::IpNet;
 pub const DEFAULT_PATH: &str = "/etc/extranet/collector.toml";
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,10 +233,7 @@ mod tests {
 
     #[test]
     fn the_example_file_with_everything_switched_on_is_valid() {
-        let everything: String = EXAMPLE
-            .lines()
-            .map(|line| format!("{}\n", line.strip_prefix("#: ").unwrap_or(line)))
-            .collect();
+        let everything = EXAMPLE.replace("#: ", "");
         let config = Config::parse("example", &everything).unwrap();
         assert_eq!(config.remote_write.len(), 1);
         assert!(config.plan_file.is_some());

@@ -245,9 +245,9 @@ impl Fleet {
         let mut seen = *changes.borrow_and_update();
         while changes.changed().await.is_ok() {
             let now = *changes.borrow_and_update();
-            let changed = loop {
+            let agents = loop {
                 match crate::lookup::read(store, move |store| store.changed_since(seen)).await {
-                    Ok(changed) => break changed,
+                    Ok(agents) => break agents,
                     Err(error) => {
                         tracing::error!(
                             error = error_chain(&error),
@@ -258,7 +258,7 @@ impl Fleet {
                 }
             };
             seen = now;
-            for agent in changed {
+            for agent in agents {
                 if let Some(entry) = self.entries().get(&agent) {
                     entry.assignment.send_modify(|changes| *changes += 1);
                 }

@@ -34,7 +34,7 @@ use held::Held;
 /// bounded by [`QUEUED_KIB`].
 const QUEUED: usize = 8_192;
 /// Blocks that wait for the thread, KiB: a quarter of a second of a slow disk (guess).
-const QUEUED_KIB: usize = 64 << 10;
+const QUEUED_KIB: u32 = 64 << 10;
 /// Most replies of one stream that can be under way; see [`Ingest::batch`].
 pub const WINDOW: usize = 64;
 
@@ -187,7 +187,7 @@ impl Ingest {
             Arc::clone(&size),
         );
         let thread = spawn_thread_named("ingest", move || writer.run(receiver))?;
-        let room = Arc::new(Semaphore::new(QUEUED_KIB));
+        let room = Arc::new(Semaphore::new(QUEUED_KIB as usize));
         Ok((
             Self {
                 commands,
@@ -207,7 +207,7 @@ impl Ingest {
         reply: mpsc::Sender<BatchReply>,
     ) -> Result<(), NotDurable> {
         let kib = u32::try_from(batch.block.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        let kib = kib.min(QUEUED_KIB as u32);
+        let kib = kib.min(QUEUED_KIB);
         let room = Arc::clone(&self.room)
             .acquire_many_owned(kib)
             .await

@@ -1,6 +1,6 @@
 //! The one TCP port: accepts, shakes hands, and hands connections to the uplink or to enrolment.
 //!
-//! The server name in the ClientHello chooses before anybody is authenticated: [`ENROLMENT_SERVER_NAME`] asks for no
+//! The server name in the `ClientHello` chooses before anybody is authenticated: [`ENROLMENT_SERVER_NAME`] asks for no
 //! client certificate and leads to the enrolment service only, [`UPLINK_SERVER_NAME`] demands a certificate of our own
 //! authority and leads to the uplink only. Whatever else comes is closed and counted with its reason. A stranger can
 //! hold one of a bounded number of handshakes for a bounded time, and nothing more.
@@ -177,7 +177,7 @@ impl Door {
             };
             let door = Arc::clone(self);
             spawn_named("handshake", async move {
-                door.admit(tcp, address, slot, handshake).await
+                door.admit(tcp, address, slot, handshake).await;
             });
         }
     }

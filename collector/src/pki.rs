@@ -34,7 +34,7 @@ const SERVER_LIFE: time::Duration = time::Duration::days(5 * 365);
 /// Certificates begin this long before they are made, so that an agent whose clock is behind accepts them.
 const BACKDATED: time::Duration = time::Duration::days(1);
 /// A lapsed certificate can still be renewed for this long: a village may be cut off for weeks (guess).
-const RENEWAL_GRACE: Duration = Duration::from_secs(60 * 86_400);
+const RENEWAL_GRACE: Duration = Duration::from_hours(60 * 24);
 
 /// Why the authority cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -391,11 +391,7 @@ fn create(
     };
     let key = KeyPair::generate().map_err(failed)?;
     let mut params = CertificateParams::default();
-    let fleet: String = digest(key.public_key_raw())
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let fleet = extranet_agent::identity::ticket::hex(&digest(key.public_key_raw())[..4]);
     params.distinguished_name = name(&format!("Extranet Monitor fleet {fleet}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -87,7 +87,7 @@ statistics! {
     session_skipped: Counters = "session_skipped";
     /// Clock estimates that were replaced because an agent's clock moved.
     session_clock_moved: Counter = "session_clock_moved";
-    /// Records received, by what became of them: new, resent, refused, not_durable.
+    /// Records received, by what became of them: new, resent, refused, `not_durable`.
     ingest_records: Counters = "ingest_records";
     /// Samples in new records.
     ingest_samples: Counter = "ingest_samples";
@@ -115,7 +115,7 @@ statistics! {
     fleet_assignments: Counter = "fleet_assignments";
     /// Assignments sent to agents.
     fleet_assignments_sent: Counter = "fleet_assignments_sent";
-    /// On-demand measurements, by reason: answered, refused, timeout, not_connected.
+    /// On-demand measurements, by reason: answered, refused, timeout, `not_connected`.
     fleet_measurements: Counters = "fleet_measurements";
     /// Changes of state of access points, by the new state.
     state_changes: Counters = "state_changes";
@@ -161,7 +161,8 @@ impl Stats {
         self.panics
             .set(i64::try_from(extranet_agent::shell::panics()).unwrap_or(i64::MAX));
         let mut page = String::new();
-        encode(&mut page, &self.registry).expect("writing into a string cannot fail");
+        let encoded = encode(&mut page, &self.registry);
+        debug_assert!(encoded.is_ok(), "writing into a string cannot fail");
         page
     }
 }

@@ -21,7 +21,7 @@ use extranet_proto::wire::enrolment_server::EnrolmentServer;
 use extranet_proto::wire::log_record::Input;
 use extranet_proto::wire::uplink_server::UplinkServer;
 use extranet_proto::{limits, wire};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,6 +36,7 @@ use crate::listen::{self, Incoming, Tls};
 use crate::lookup;
 use crate::pki::{Authority, PkiError};
 use crate::self_stats::Stats;
+use crate::session::boots::Boots;
 use crate::session::{Parts, Uplink};
 use crate::store::{Follower, LogReader, Position, Store, StoreError, StoreSettings};
 use crate::vantage::{self, Vantage, VantageError};
@@ -49,9 +50,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Calls at a time on one connection: an agent has one stream.
 const CALLS_PER_CONNECTION: u32 = 8;
 /// Longest life of a connection for enrolment: one request takes a second.
-const ENROLMENT_CONNECTION: Duration = Duration::from_secs(120);
+const ENROLMENT_CONNECTION: Duration = Duration::from_mins(2);
 /// Longest time for one enrolment or renewal.
-const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(60);
+const ENROLMENT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Why the service does not run.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +148,7 @@ pub struct Running {
     ingest: Ingest,
     ingest_thread: IngestThread,
     follower: Follower,
+    socket: PathBuf,
 }
 
 impl Running {
@@ -154,107 +156,64 @@ impl Running {
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, ServeError> {
         let stats = Arc::new(Stats::new());
         let (trigger, shutdown) = shell::shutdown();
-        let state_dir = &config.state_dir;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(state_dir)
-            .map_err(|source| ServeError::StateFolder {
-                path: state_dir.clone(),
-                source,
-            })?;
-        let now = clock.read();
-        let journal = open_log(config, now.wall_ms())?;
-        let store = Store::open(state_dir, store_settings(config), Arc::clone(&stats))?;
-        let authority = Arc::new(Authority::open(&state_dir.join("pki"), now.wall_us)?);
-        let tls = Tls::new(&authority, now.wall_us)?;
-        let (held, boots) = Held::load(&store, &journal).map_err(ServeError::Held)?;
-
-        let listener =
-            listen::bind(config.listen).map_err(cannot_listen(&config.listen.to_string()))?;
-        let address = listener.local_addr().map_err(ServeError::System)?;
-        let self_listener = bind_self(config).await?;
-        let self_address = self_listener
-            .as_ref()
-            .and_then(|listener| listener.local_addr().ok());
-        let admin_path = admin::socket_path(state_dir);
-        let admin_listener =
-            admin::bind(state_dir).map_err(cannot_listen(&admin_path.display().to_string()))?;
-
-        let follower = store.start(Follow(journal.reader(after(store.applied()))))?;
+        let opened = State::open(config, &clock, &stats)?;
+        let ports = Ports::open(config).await?;
+        let store = opened.store.clone();
+        let follower = store.start(Follow(opened.journal.reader(after(store.applied()))))?;
         let (ingest, ingest_thread) = Ingest::start(
-            journal,
-            held,
+            opened.journal,
+            opened.held,
             store.clone(),
             clock.clone(),
             Arc::clone(&stats),
         )
         .map_err(ServeError::System)?;
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let started = Input::CollectorStarted(wire::CollectorStarted { version });
-        let started = ingest.log(started).await?;
-        store.wait_applied(started).await?;
-        first_plan(config.plan_file.as_deref(), &store, &ingest).await?;
+        first_records(config, &store, &ingest).await?;
 
         let fleet = Fleet::new(Arc::clone(&stats));
         fleet.follow_assignments(store.clone(), shutdown.clone());
-        let enrolment = Enrolment::new(
-            Arc::clone(&authority),
-            store.clone(),
-            ingest.clone(),
-            clock.clone(),
-            Arc::clone(&stats),
-        );
-        let uplink = Uplink::new(Parts {
-            store: store.clone(),
-            ingest: ingest.clone(),
-            fleet: fleet.clone(),
-            boots,
-            clock: clock.clone(),
-            stats: Arc::clone(&stats),
-            shutdown: shutdown.clone(),
-        });
-        let incoming = listen::start(
-            listener,
-            tls,
-            clock.clone(),
-            Arc::clone(&stats),
-            shutdown.clone(),
-        );
-        tracing::info!(%address, "agents connect here");
-        let streams = serve_agents(incoming, uplink, enrolment.clone(), &shutdown);
         let admin = Admin {
-            store: store.clone(),
+            store,
             ingest: ingest.clone(),
             fleet,
-            authority,
+            authority: opened.authority,
             clock: clock.clone(),
             stats: Arc::clone(&stats),
             exports: Arc::new(Vec::new),
         };
-        let mut senders = vec![admin::start(
-            admin.clone(),
-            admin_listener,
+        let incoming = listen::start(
+            ports.agents,
+            opened.tls,
+            clock.clone(),
+            Arc::clone(&stats),
             shutdown.clone(),
-        )];
-        tracing::info!(path = %admin_path.display(), "subcommands connect here");
-        if let Some(listener) = self_listener {
-            let page = Arc::clone(&stats);
+        );
+        tracing::info!(address = %ports.address, "agents connect here");
+        let enrolment = enrolment(&admin);
+        let streams = serve_agents(
+            incoming,
+            uplink(&admin, opened.boots, &shutdown),
+            enrolment.clone(),
+            &shutdown,
+        );
+        let mut senders = vec![admin::start(admin.clone(), ports.admin, shutdown.clone())];
+        tracing::info!(path = %admin::socket_path(&config.state_dir).display(), "subcommands connect here");
+        let self_address = ports
+            .statistics
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok());
+        if let Some(listener) = ports.statistics {
             tracing::info!(address = ?self_address, "statistics are served here");
-            let serving = extranet_agent::self_stats::serve(
-                listener,
-                Arc::new(move || page.page()),
-                shutdown.clone(),
-            );
-            senders.push(spawn_named("self_stats", serving));
+            senders.push(serve_statistics(listener, &stats, &shutdown));
         }
-        spawn_named("tick", tick(config.tick, ingest.clone(), shutdown.clone()));
-        let vantage = match config.vantage.enabled {
-            true => Some(vantage::start(config, address, &enrolment, clock).await?),
-            false => None,
+        spawn_named("tick", tick(config.tick, ingest.clone(), shutdown));
+        let vantage = if config.vantage.enabled {
+            Some(vantage::start(config, ports.address, &enrolment, clock).await?)
+        } else {
+            None
         };
         Ok(Self {
-            address,
+            address: ports.address,
             self_address,
             admin,
             stats,
@@ -265,6 +224,7 @@ impl Running {
             ingest,
             ingest_thread,
             follower,
+            socket: admin::socket_path(&config.state_dir),
         })
     }
 
@@ -282,6 +242,8 @@ impl Running {
                 "the log did not take its last record"
             );
         }
+        // Before the log is closed, so that a new collector may take the folder over at once.
+        drop(std::fs::remove_file(&self.socket));
         self.trigger.advance(Stage::Flush);
         self.ingest.stop().await;
         let (ingest_thread, follower) = (self.ingest_thread, self.follower);
@@ -297,6 +259,125 @@ impl Running {
     }
 }
 
+/// What lies in the state folder, opened in this order: the log's lock keeps a second collector out.
+struct State {
+    journal: Journal,
+    store: Store,
+    authority: Arc<Authority>,
+    tls: Tls,
+    held: Held,
+    boots: Boots,
+}
+
+impl State {
+    fn open(config: &Config, clock: &Clock, stats: &Arc<Stats>) -> Result<Self, ServeError> {
+        let path = &config.state_dir;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|source| ServeError::StateFolder {
+                path: path.clone(),
+                source,
+            })?;
+        let now = clock.read();
+        let journal = open_log(config, now.wall_ms())?;
+        let store = Store::open(path, store_settings(config), Arc::clone(stats))?;
+        let authority = Arc::new(Authority::open(&path.join("pki"), now.wall_us)?);
+        let tls = Tls::new(&authority, now.wall_us)?;
+        let (held, boots) = Held::load(&store, &journal).map_err(ServeError::Held)?;
+        Ok(Self {
+            journal,
+            store,
+            authority,
+            tls,
+            held,
+            boots,
+        })
+    }
+}
+
+/// Everything that listens.
+struct Ports {
+    agents: TcpListener,
+    address: SocketAddr,
+    statistics: Option<TcpListener>,
+    admin: UnixListener,
+}
+
+impl Ports {
+    async fn open(config: &Config) -> Result<Self, ServeError> {
+        let agents = listen::bind(config.listen).map_err(cannot_listen(config.listen))?;
+        let address = agents.local_addr().map_err(ServeError::System)?;
+        let statistics = match config.self_listen {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .map_err(cannot_listen(address))?,
+            ),
+            None => None,
+        };
+        let socket = admin::socket_path(&config.state_dir);
+        let admin = admin::bind(&config.state_dir).map_err(cannot_listen(socket.display()))?;
+        Ok(Self {
+            agents,
+            address,
+            statistics,
+            admin,
+        })
+    }
+}
+
+fn cannot_listen(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> ServeError {
+    let what = what.to_string();
+    move |source| ServeError::Listen { what, source }
+}
+
+fn enrolment(parts: &Admin) -> Enrolment {
+    Enrolment::new(
+        Arc::clone(&parts.authority),
+        parts.store.clone(),
+        parts.ingest.clone(),
+        parts.clock.clone(),
+        Arc::clone(&parts.stats),
+    )
+}
+
+fn uplink(parts: &Admin, boots: Boots, shutdown: &Shutdown) -> Uplink {
+    Uplink::new(Parts {
+        store: parts.store.clone(),
+        ingest: parts.ingest.clone(),
+        fleet: parts.fleet.clone(),
+        boots,
+        clock: parts.clock.clone(),
+        stats: Arc::clone(&parts.stats),
+        shutdown: shutdown.clone(),
+    })
+}
+
+fn serve_statistics(
+    listener: TcpListener,
+    stats: &Arc<Stats>,
+    shutdown: &Shutdown,
+) -> JoinHandle<()> {
+    let stats = Arc::clone(stats);
+    let page = Arc::new(move || stats.page());
+    spawn_named(
+        "self_stats",
+        extranet_agent::self_stats::serve(listener, page, shutdown.clone()),
+    )
+}
+
+/// What the log gets first: that we are here, and the configured plan.
+async fn first_records(config: &Config, store: &Store, ingest: &Ingest) -> Result<(), ServeError> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let started = ingest
+        .log(Input::CollectorStarted(wire::CollectorStarted { version }))
+        .await?;
+    store.wait_applied(started).await?;
+    first_plan(config.plan_file.as_deref(), store, ingest).await
+}
+
 /// Waits for tasks, but not for ever.
 async fn all_end(tasks: Vec<JoinHandle<()>>, patience: Duration, what: &'static str) {
     let all = async {
@@ -307,21 +388,6 @@ async fn all_end(tasks: Vec<JoinHandle<()>>, patience: Duration, what: &'static 
     };
     if tokio::time::timeout(patience, all).await.is_err() {
         tracing::warn!(what, "did not end in time");
-    }
-}
-
-fn cannot_listen(what: &str) -> impl FnOnce(std::io::Error) -> ServeError {
-    let what = what.to_owned();
-    move |source| ServeError::Listen { what, source }
-}
-
-async fn bind_self(config: &Config) -> Result<Option<TcpListener>, ServeError> {
-    match config.self_listen {
-        None => Ok(None),
-        Some(address) => {
-            let listener = TcpListener::bind(address).await;
-            Ok(Some(listener.map_err(cannot_listen(&address.to_string()))?))
-        }
     }
 }
 
@@ -359,18 +425,7 @@ fn store_settings(config: &Config) -> StoreSettings {
 
 /// Where to read on behind a record.
 fn after(applied: Option<Position>) -> Cursor {
-    applied.map_or_else(
-        Cursor::oldest,
-        |Position {
-             incarnation,
-             sequence,
-         }| {
-            Cursor::after(extranet_journal::Position {
-                incarnation,
-                sequence,
-            })
-        },
-    )
+    applied.map_or_else(Cursor::oldest, Cursor::after)
 }
 
 /// The log as the catalogue follows it.
@@ -380,24 +435,7 @@ impl LogReader for Follow {
     fn next(
         &mut self,
     ) -> Result<Option<(Position, Vec<u8>)>, Box<dyn std::error::Error + Send + Sync>> {
-        let next = self.0.next()?;
-        Ok(next.map(
-            |(
-                extranet_journal::Position {
-                    incarnation,
-                    sequence,
-                },
-                payload,
-            )| {
-                (
-                    Position {
-                        incarnation,
-                        sequence,
-                    },
-                    payload,
-                )
-            },
-        ))
+        Ok(self.0.next()?)
     }
 }
 

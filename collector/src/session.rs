@@ -33,7 +33,7 @@ use boots::Boots;
 /// Messages to an agent that wait for the network; behind them the session waits.
 const OUTGOING: usize = 8;
 /// How long an agent may take to read what waits for it before its stream is given up.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What every session works with.
 #[derive(Clone)]

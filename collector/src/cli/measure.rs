@@ -76,7 +76,7 @@ fn asked(args: &MeasureArgs) -> (Target, Check) {
         target: id,
         name: CheckName::new("on-demand").expect("made of allowed characters"),
         family,
-        interval: args.timeout.max(Duration::from_secs(60)),
+        interval: args.timeout.max(Duration::from_mins(1)),
         timeout: args.timeout,
         probe,
     };

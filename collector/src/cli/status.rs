@@ -248,7 +248,8 @@ struct AccessPoint<'a> {
 
 #[derive(Serialize)]
 struct Agent<'a> {
-    agent_id: &'a str,
+    #[serde(rename = "agent_id")]
+    id: &'a str,
     connected: bool,
     version: &'a str,
     privilege_tier: u32,
@@ -357,7 +358,7 @@ impl<'a> From<&'a wire::AgentStatus> for Agent<'a> {
             damaged: ledger.damaged,
         });
         Self {
-            agent_id: &agent.agent_id,
+            id: &agent.agent_id,
             connected: agent.connected,
             version: &agent.version,
             privilege_tier: agent.privilege_tier,

@@ -9,7 +9,7 @@ use extranet_proto::session::IncarnationRange;
 use extranet_proto::wire::{LoggedBatch, log_record::Input};
 
 use crate::session::boots::{BootTime, Boots};
-use crate::store::{Position, Store, decode_log_record};
+use crate::store::{Store, decode_log_record};
 
 /// Most gaps in the numbers of one incarnation. An agent sends its backlog newest first and may have dropped segments:
 /// tens of gaps. Thousands are an attack on our memory.
@@ -38,16 +38,7 @@ impl Held {
             sets: store.received()?,
         };
         let boots = Boots::default();
-        let cursor = match store.applied() {
-            Some(Position {
-                incarnation,
-                sequence,
-            }) => Cursor::after(extranet_journal::Position {
-                incarnation,
-                sequence,
-            }),
-            None => Cursor::oldest(),
-        };
+        let cursor = store.applied().map_or_else(Cursor::oldest, Cursor::after);
         let mut reader = journal.reader(cursor);
         let mut records: u64 = 0;
         while let Some((_, payload)) = reader.next()? {
@@ -96,10 +87,7 @@ impl Held {
         to: u64,
     ) -> Noted {
         let set = self.sets.entry((agent.clone(), incarnation)).or_default();
-        if set.span_count() >= SPANS
-            && set.missing(from, to) == [from..to]
-            && !touches(set, from, to)
-        {
+        if set.span_count() >= SPANS && wholly_new(set, from, to) && !touches(set, from, to) {
             return Noted::TooManyGaps;
         }
         Noted::New(set.insert(from, to))
@@ -148,6 +136,16 @@ impl Held {
         }
         held
     }
+}
+
+/// Whether the set holds nothing of the range.
+fn wholly_new(set: &RangeSet, from: u64, to: u64) -> bool {
+    let missing: u64 = set
+        .missing(from, to)
+        .iter()
+        .map(|range| range.end - range.start)
+        .sum();
+    missing == to - from
 }
 
 /// Whether the set has a neighbour of the range, so that inserting it makes no new span.

@@ -207,10 +207,7 @@ impl Writer {
                 wall_ms: now.wall_ms(),
             },
         );
-        let extranet_journal::Position {
-            incarnation,
-            sequence,
-        } = appended.map_err(|error| {
+        appended.map_err(|error| {
             let reason = match &error {
                 AppendError::Full { .. } => NotDurable::Full,
                 AppendError::TooLarge { .. } => NotDurable::TooLarge,
@@ -218,10 +215,6 @@ impl Writer {
             };
             self.failed(reason.label(), &error);
             reason
-        })?;
-        Ok(Position {
-            incarnation,
-            sequence,
         })
     }
 

@@ -114,9 +114,10 @@ async fn await_count(port: &Port, reason: &'static str) {
 #[tokio::test]
 async fn garbage_is_a_counted_drop() {
     let port = open_port();
+    let long = vec![0xff; 70_000];
     let garbage: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\n\r\n",
-        &[0xff; 70_000],
+        &long,
         b"\x16\x03\x01\xff\xff\x01",
         b"\x16\x03",
     ];

@@ -33,10 +33,13 @@ pub struct BootTime {
     pub certain: bool,
 }
 
+/// Latest boots last.
+type ByAgent = HashMap<AgentId, VecDeque<(BootId, BootTime)>>;
+
 /// Known boots of all agents; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Boots {
-    by_agent: Arc<Mutex<HashMap<AgentId, VecDeque<(BootId, BootTime)>>>>,
+    by_agent: Arc<Mutex<ByAgent>>,
 }
 
 /// What became of an estimate.
@@ -82,7 +85,7 @@ pub fn own_word(first: RecordTime) -> BootTime {
 }
 
 impl Boots {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, VecDeque<(BootId, BootTime)>>> {
+    fn lock(&self) -> MutexGuard<'_, ByAgent> {
         self.by_agent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,10 +126,7 @@ impl Boots {
     /// Takes a boot's time as given, in place of what was known.
     pub fn remember(&self, agent: &AgentId, boot: BootId, time: BootTime) {
         let mut all = self.lock();
-        if !all.contains_key(agent) {
-            all.insert(agent.clone(), VecDeque::new());
-        }
-        let boots = all.get_mut(agent).expect("inserted above");
+        let boots = all.entry(agent.clone()).or_default();
         boots.retain(|(known, _)| *known != boot);
         boots.push_back((boot, time));
         if boots.len() > BOOTS {
@@ -190,7 +190,7 @@ mod tests {
     fn old_boots_are_forgotten() {
         let boots = Boots::default();
         let agent = AgentId::new("a").unwrap();
-        for boot in 0..=BOOTS as u8 {
+        for boot in 0..=u8::try_from(BOOTS).unwrap() {
             boots.remember(
                 &agent,
                 BootId([boot; 16]),

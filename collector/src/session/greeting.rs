@@ -21,7 +21,7 @@ use crate::lookup;
 /// How long an agent may take to say hello once its stream is open. One round trip over a satellite, and loss.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 /// When an agent has no assignment yet it has nothing to send but heartbeats.
-const FLUSH_WITHOUT_ASSIGNMENT: Duration = Duration::from_secs(60);
+const FLUSH_WITHOUT_ASSIGNMENT: Duration = Duration::from_mins(1);
 /// How long agents stay away when the log cannot be written; each adds jitter of its own.
 const WAIT_FOR_DISK: Duration = Duration::from_secs(10);
 
@@ -45,7 +45,7 @@ pub(super) async fn greet(
     let hello = match tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await {
         Err(_) => return Err(Ended::Idle),
         Ok(Ok(None)) => return Err(Ended::Closed),
-        Ok(Err(status)) => return Err(read_error(status)),
+        Ok(Err(status)) => return Err(read_error(&status)),
         Ok(Ok(Some(message))) => message,
     };
     let now = parts.clock.read();
@@ -206,7 +206,7 @@ pub(super) fn invalid(error: &(dyn std::error::Error + 'static)) -> Ended {
 }
 
 /// tonic reports a broken connection and an unreadable message alike; the code tells them apart.
-pub(super) fn read_error(status: Status) -> Ended {
+pub(super) fn read_error(status: &Status) -> Ended {
     match status.code() {
         tonic::Code::Cancelled | tonic::Code::Unknown | tonic::Code::Unavailable => Ended::Lost,
         // Too long, or not protobuf.

@@ -32,9 +32,9 @@ use crate::self_stats::{count, count_many};
 /// An agent sends at least a heartbeat every flush interval; three of them and the slack of a bad link may pass.
 const IDLE_FLUSHES: u32 = 3;
 /// The least patience with a silent stream.
-const IDLE_MIN: Duration = Duration::from_secs(180);
+const IDLE_MIN: Duration = Duration::from_mins(3);
 /// After this long a stream is made anew, so that certificates and balance are looked at again.
-const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+const LIFETIME: Duration = Duration::from_hours(24);
 /// Agents stay away for a random part of this after the end of a stream's life.
 const WAIT_AFTER_LIFETIME: Duration = Duration::from_secs(5);
 /// How long answers of the log are waited for when a stream is closed.
@@ -71,11 +71,10 @@ pub(super) async fn run(
         }
     };
     count(&parts.stats.session_closed, ended.label());
-    match &ended {
-        Ended::Refused(status) => {
-            tracing::warn!(%agent, %address, reason = status.message(), "stream refused");
-        }
-        _ => tracing::info!(%agent, %address, reason = ended.label(), "stream closed"),
+    if let Ended::Refused(status) = &ended {
+        tracing::warn!(%agent, %address, reason = status.message(), "stream refused");
+    } else {
+        tracing::info!(%agent, %address, reason = ended.label(), "stream closed");
     }
     if let Some(status) = ended.status() {
         // The agent may be gone.
@@ -164,7 +163,7 @@ impl<'p> Session<'p> {
                     match message {
                         Ok(Some(message)) => self.message(message).await,
                         Ok(None) => Err(Ended::Closed),
-                        Err(status) => Err(greeting::read_error(status)),
+                        Err(status) => Err(greeting::read_error(&status)),
                     }
                 }
                 () = tokio::time::sleep_until(idle_at) => Err(Ended::Idle),

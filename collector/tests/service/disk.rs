@@ -14,7 +14,7 @@ struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
     fn mount(at: &std::path::Path, size: &str) -> Self {
-        std::fs::create_dir_all(at).unwrap();
+        std::fs::create_dir_all(at).expect("the test's folder is writable");
         run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", size, "tmpfs"])
             .arg(at));

@@ -291,7 +291,7 @@ async fn a_measurement_on_demand_goes_down_and_its_answer_comes_up() {
         target: id,
         name: CheckName::new("now").unwrap(),
         family: Family::V4,
-        interval: Duration::from_secs(60),
+        interval: Duration::from_mins(1),
         timeout: Duration::from_secs(5),
         probe: Probe::Tcp(TcpProbe { port: 22 }),
     };

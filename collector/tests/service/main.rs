@@ -4,4 +4,5 @@ mod disk;
 mod enrolment;
 mod exchange;
 mod pages;
+#[expect(clippy::unwrap_used, reason = "a test's helper may fail the test")]
 mod place;

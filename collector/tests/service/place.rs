@@ -222,12 +222,12 @@ impl Site {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, reached).await.is_err() {
-            panic!(
-                "{line} did not reach {least}:\n{}",
-                self.running().stats.page()
-            );
-        }
+        let in_time = tokio::time::timeout(PATIENCE, reached).await.is_ok();
+        assert!(
+            in_time,
+            "{line} did not reach {least}:\n{}",
+            self.running().stats.page()
+        );
     }
 }
 
