@@ -10,8 +10,10 @@ pub mod session;
 pub mod ingest;
 
 pub mod alert;
+pub mod export;
 pub mod state;
 pub mod store;
+pub mod texts;
 
 pub mod inventory;
 pub mod plan;

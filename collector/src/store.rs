@@ -15,6 +15,7 @@ mod apply;
 mod assignments;
 pub(crate) mod catalogue;
 mod enrolment;
+mod exports;
 mod results;
 mod slots;
 mod status;
@@ -29,11 +30,15 @@ use extranet_proto::ranges::RangeSet;
 use extranet_proto::wire;
 use tokio::sync::watch;
 
+use crate::alert::Alert;
+use crate::export::{CheckLabels, Definitions};
 use crate::inventory::Inventory;
 use crate::self_stats::Stats;
+use crate::state::State;
 
 pub use apply::{Follower, LogReader, decode_log_record, encode_log_record};
 pub use extranet_journal::Position;
+pub(crate) use results::new_records;
 
 /// How the store judges; all durations positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,6 +292,61 @@ impl Store {
         actor: &str,
     ) -> Result<(Option<wire::PlanChanged>, wire::ApplyPlanReply), StoreError> {
         assignments::plan_plan(&mut *self.read()?, toml, actor)
+    }
+
+    /// The last log record that this export target need not be sent again; `None` = everything.
+    pub fn export_cursor(&self, target: &str) -> Result<Option<Position>, StoreError> {
+        exports::cursor(&*self.read()?, target)
+    }
+
+    pub(crate) fn set_export_cursor(
+        &self,
+        target: &str,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        exports::set_cursor(&*self.read()?, target, position)
+    }
+
+    pub(crate) fn check_labels(
+        &self,
+        agent: &str,
+        check: u32,
+    ) -> Result<Option<CheckLabels>, StoreError> {
+        exports::check_labels(&*self.read()?, agent, check)
+    }
+
+    pub(crate) fn definitions(
+        &self,
+        agent: &str,
+        incarnation: u64,
+    ) -> Result<Definitions, StoreError> {
+        exports::definitions(&*self.read()?, agent, incarnation)
+    }
+
+    /// All access points as they were valid at a time, with their live state as it was known then.
+    pub(crate) fn states_at(
+        &self,
+        wall_us: i64,
+    ) -> Result<Vec<(wire::AccessPointRow, State)>, StoreError> {
+        exports::states_at(&*self.read()?, wall_us)
+    }
+
+    pub(crate) fn alerts_due(
+        &self,
+        receiver: &str,
+        now_us: i64,
+        resend_us: i64,
+    ) -> Result<Vec<Alert>, StoreError> {
+        crate::alert::due(&*self.read()?, receiver, now_us, resend_us)
+    }
+
+    pub(crate) fn alerts_told(
+        &self,
+        receiver: &str,
+        now_us: i64,
+        alerts: &[Alert],
+    ) -> Result<(), StoreError> {
+        crate::alert::told(&mut *self.read()?, receiver, now_us, alerts)
     }
 
     /// Number of the plan that holds; 0 = the built-in one, because none was applied.

@@ -39,6 +39,21 @@ const LOG_VERSION: u8 = 1;
 pub trait LogReader: Send {
     /// The next record, or `None` when there is none yet.
     fn next(&mut self) -> Result<Option<(Position, Vec<u8>)>, Box<dyn Error + Send + Sync>>;
+
+    /// How many durable records are still to be read, where that is known.
+    fn lag(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl LogReader for extranet_journal::Reader {
+    fn next(&mut self) -> Result<Option<(Position, Vec<u8>)>, Box<dyn Error + Send + Sync>> {
+        Ok(extranet_journal::Reader::next(self)?)
+    }
+
+    fn lag(&self) -> Option<u64> {
+        Some(extranet_journal::Reader::lag(self))
+    }
 }
 
 /// Payload of a log record.

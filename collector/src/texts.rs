@@ -1,0 +1,173 @@
+//! Every text an operator reads, in Chinese and English, in one catalogue.
+//!
+//! Chinese texts go out by SMS: at most [`ZH_CHARACTERS`] characters, names included, so that one message holds them.
+
+use time::UtcOffset;
+use time::macros::{format_description, offset};
+
+use crate::state::Cause;
+
+/// Characters of one SMS in UCS-2.
+pub const ZH_CHARACTERS: usize = 70;
+/// Longest name that is shown whole, characters.
+const NAME_CHARACTERS: usize = 20;
+/// Asia/Shanghai: no daylight saving (requirements AV-18).
+const ZONE: UtcOffset = offset!(+8);
+
+/// A text of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// An access point is down.
+    Down(Cause),
+    /// It is up again.
+    Recovered,
+    /// It had not been down: late results show that it worked.
+    FalseAlarm,
+    /// It is not monitored any more.
+    NotMonitored,
+}
+
+/// What a text is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Name of the access point.
+    pub name: &'a str,
+    /// Beginning, ms since 1970.
+    pub since_ms: i64,
+    /// End, ms since 1970; the beginning where there is none.
+    pub until_ms: i64,
+}
+
+/// A text in both languages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bilingual {
+    /// 中文
+    pub zh: String,
+    /// English
+    pub en: String,
+}
+
+impl Text {
+    #[cfg(test)]
+    const ALL: [Self; 8] = [
+        Self::Down(Cause::None),
+        Self::Down(Cause::Link),
+        Self::Down(Cause::Device),
+        Self::Down(Cause::Unattributed),
+        Self::Down(Cause::Silence),
+        Self::Recovered,
+        Self::FalseAlarm,
+        Self::NotMonitored,
+    ];
+
+    /// Templates: Chinese, English. `{name}`, `{since}` and `{minutes}` are filled in.
+    const fn templates(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Down(Cause::Link) => (
+                "{name} 中断：上联链路不通，自 {since} 起",
+                "{name} is down since {since}: its uplink does not reach the core",
+            ),
+            Self::Down(Cause::Device) => (
+                "{name} 中断：本地网关无响应，自 {since} 起",
+                "{name} is down since {since}: its own gateway does not answer",
+            ),
+            Self::Down(Cause::Unattributed | Cause::None) => (
+                "{name} 中断：外部探测不可达，自 {since} 起",
+                "{name} is down since {since}: it cannot be reached from outside",
+            ),
+            Self::Down(Cause::Silence) => (
+                "{name} 中断：无任何监测数据，自 {since} 起",
+                "{name} is down since {since}: nothing was heard of it",
+            ),
+            Self::Recovered => (
+                "{name} 已恢复，{since} 起中断 {minutes} 分钟",
+                "{name} is up again after {minutes} min (down since {since})",
+            ),
+            Self::FalseAlarm => (
+                "{name} 告警撤销：监测中断，补传数据表明 {since} 起业务正常",
+                "{name} was not down since {since}: monitoring was interrupted, late results show that it worked",
+            ),
+            Self::NotMonitored => (
+                "{name} 告警关闭：已停止监测（{since} 起中断）",
+                "{name} is not monitored any more (down since {since})",
+            ),
+        }
+    }
+
+    /// The text with its facts.
+    pub fn fill(self, facts: &Facts<'_>) -> Bilingual {
+        let mut name: String = facts.name.chars().take(NAME_CHARACTERS).collect();
+        if name.len() < facts.name.len() {
+            name.push('…');
+        }
+        let since = local_minute(facts.since_ms);
+        let minutes = ((facts.until_ms - facts.since_ms).max(0) / 60_000).to_string();
+        let (zh, en) = self.templates();
+        let fill = |template: &str, name: &str| {
+            template
+                .replace("{since}", &since)
+                .replace("{minutes}", &minutes)
+                .replace("{name}", name)
+        };
+        Bilingual {
+            zh: fill(zh, &name),
+            en: fill(en, facts.name),
+        }
+    }
+}
+
+/// "11-21 10:32" in the zone of the network.
+fn local_minute(ms: i64) -> String {
+    let format = format_description!("[month]-[day] [hour]:[minute]");
+    time::OffsetDateTime::from_unix_timestamp(ms.div_euclid(1_000))
+        .ok()
+        .and_then(|moment| moment.to_offset(ZONE).format(&format).ok())
+        .unwrap_or_else(|| ms.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_is_there_in_both_languages_and_fits_one_message() {
+        let facts = Facts {
+            name: &"最长的接入点位名称".repeat(20),
+            since_ms: 1_790_000_000_000,
+            until_ms: 1_790_000_000_000 + 99_999 * 60_000,
+        };
+        for text in Text::ALL {
+            let filled = text.fill(&facts);
+            let characters = filled.zh.chars().count();
+            assert!(characters <= ZH_CHARACTERS, "{characters}: {}", filled.zh);
+            assert!(
+                filled
+                    .zh
+                    .chars()
+                    .any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c))
+            );
+            assert!(
+                filled.en.replace(facts.name, "").is_ascii(),
+                "{}",
+                filled.en
+            );
+            for language in [&filled.zh, &filled.en] {
+                assert!(!language.contains(['{', '}']), "{language}");
+                assert!(language.contains("09-21 22:13"), "{language}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_name_is_shown_whole() {
+        let facts = Facts {
+            name: "阿朗乡",
+            since_ms: 1_790_000_000_000,
+            until_ms: 1_790_000_000_000 + 15 * 60_000,
+        };
+        assert_eq!(
+            Text::Recovered.fill(&facts).zh,
+            "阿朗乡 已恢复，09-21 22:13 起中断 15 分钟"
+        );
+    }
+}
