@@ -258,6 +258,3 @@ impl Ingest {
         sent.map_err(|_| NotDurable::Closed)
     }
 }
-
-#[cfg(test)]
-mod tests {}

@@ -26,6 +26,7 @@ use crate::store::Store;
 
 pub mod boots;
 mod greeting;
+mod rationed;
 mod stream;
 
 use boots::Boots;

@@ -154,3 +154,62 @@ fn touches(set: &RangeSet, from: u64, to: u64) -> bool {
         .is_some_and(|before| set.contains(before))
         || set.contains(to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent() -> AgentId {
+        AgentId::new("a").unwrap()
+    }
+
+    fn range(incarnation: u64, from_inclusive: u64, to_exclusive: u64) -> IncarnationRange {
+        IncarnationRange {
+            incarnation: Incarnation(incarnation),
+            from_inclusive,
+            to_exclusive,
+        }
+    }
+
+    fn note(held: &mut Held, from: u64, to: u64) -> Vec<(u64, u64)> {
+        match held.note(&agent(), Incarnation(1), from, to) {
+            Noted::New(new) => new.iter().map(|range| (range.start, range.end)).collect(),
+            Noted::TooManyGaps => panic!("too many gaps"),
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_new() {
+        let mut held = Held::default();
+        assert_eq!(note(&mut held, 10, 20), [(10, 20)]);
+        assert_eq!(note(&mut held, 5, 25), [(5, 10), (20, 25)]);
+        assert_eq!(note(&mut held, 5, 25), []);
+        held.forget(&agent(), Incarnation(1), &[5..10, 20..25]);
+        assert_eq!(note(&mut held, 0, 30), [(0, 10), (20, 30)]);
+    }
+
+    #[test]
+    fn what_is_held_of_a_hello_is_told_range_by_range() {
+        let mut held = Held::default();
+        note(&mut held, 0, 10);
+        note(&mut held, 20, 30);
+        let asked = [range(1, 5, 25), range(1, 12, 15), range(2, 0, 9)];
+        assert_eq!(
+            held.within(&agent(), &asked),
+            [range(1, 5, 10), range(1, 20, 25)]
+        );
+        assert_eq!(held.within(&AgentId::new("b").unwrap(), &asked), []);
+    }
+
+    #[test]
+    fn gaps_are_bounded_but_can_still_be_filled() {
+        let mut held = Held::default();
+        for n in 0..SPANS as u64 {
+            note(&mut held, 2 * n, 2 * n + 1);
+        }
+        let far = 10 * SPANS as u64;
+        let refused = held.note(&agent(), Incarnation(1), far, far + 1);
+        assert!(matches!(refused, Noted::TooManyGaps));
+        assert_eq!(note(&mut held, 1, 2), [(1, 2)]);
+    }
+}

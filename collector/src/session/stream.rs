@@ -24,6 +24,7 @@ use extranet_agent::shell::Stage;
 
 use super::boots::{self, BootTime};
 use super::greeting::{self, Greeted};
+use super::rationed::Rationed;
 use super::{Ended, Outgoing, Parts};
 use crate::fleet::{Answer, End, Order};
 use crate::ingest::{BatchReply, NewBatch, Verdict, WINDOW};
@@ -39,9 +40,6 @@ const LIFETIME: Duration = Duration::from_hours(24);
 const WAIT_AFTER_LIFETIME: Duration = Duration::from_secs(5);
 /// How long answers of the log are waited for when a stream is closed.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Least time between two ledgers (and between two assignment statuses) of an agent in the log: they are not counted
-/// against anything else, so an agent must not be able to fill the log with them.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Measurements whose answers are waited for.
 const MEASUREMENTS: usize = 16;
 /// Larger blocks are decoded where they disturb no other stream.
@@ -97,26 +95,6 @@ struct Session<'p> {
     status: Rationed<AssignmentStatus>,
 }
 
-/// Something that is logged when it has changed, and not too often.
-struct Rationed<T> {
-    last: Option<T>,
-    at: Option<Instant>,
-}
-
-impl<T: PartialEq + Clone> Rationed<T> {
-    /// Whether it is to be logged now.
-    fn take(&mut self, value: &T) -> bool {
-        let now = Instant::now();
-        let early = self.at.is_some_and(|at| now < at + LOG_INTERVAL);
-        if early || self.last.as_ref() == Some(value) {
-            return false;
-        }
-        self.last = Some(value.clone());
-        self.at = Some(now);
-        true
-    }
-}
-
 impl<'p> Session<'p> {
     fn new(parts: &'p Parts, agent: AgentId, greeted: Greeted, outgoing: Outgoing) -> Self {
         let (reply_to, replies) = mpsc::channel(WINDOW);
@@ -126,14 +104,8 @@ impl<'p> Session<'p> {
             outgoing,
             boot_time: greeted.boot_time,
             assignment_sent: greeted.assignment_sent,
-            ledger: Rationed {
-                last: Some(greeted.hello.ledger.clone()),
-                at: None,
-            },
-            status: Rationed {
-                last: None,
-                at: None,
-            },
+            ledger: Rationed::new(Some(greeted.hello.ledger.clone())),
+            status: Rationed::new(None),
             greeted,
             replies,
             reply_to,
@@ -146,6 +118,11 @@ impl<'p> Session<'p> {
         let end_of_life = Instant::now() + LIFETIME;
         let mut idle_at = self.idle_deadline();
         loop {
+            self.measurements.retain(|_, reply| !reply.is_closed());
+            let word_due = [self.ledger.due(), self.status.due()]
+                .into_iter()
+                .flatten()
+                .min();
             let step = tokio::select! {
                 biased;
                 changed = self.greeted.membership.end.changed() => Err(match changed {
@@ -165,6 +142,11 @@ impl<'p> Session<'p> {
                         Ok(None) => Err(Ended::Closed),
                         Err(status) => Err(greeting::read_error(&status)),
                     }
+                }
+                () = tokio::time::sleep_until(word_due.unwrap_or(idle_at)), if word_due.is_some() => {
+                    let now = Instant::now();
+                    let (ledger, status) = (self.ledger.take_due(now), self.status.take_due(now));
+                    self.log_words(ledger, status).await
                 }
                 () = tokio::time::sleep_until(idle_at) => Err(Ended::Idle),
                 () = tokio::time::sleep_until(end_of_life) => Err(self.lifetime_over().await),
@@ -200,7 +182,10 @@ impl<'p> Session<'p> {
     async fn message(&mut self, message: wire::AgentMessage) -> Result<(), Ended> {
         match AgentMessage::try_from(message).map_err(|error| greeting::invalid(&error))? {
             AgentMessage::Batch(batch) => self.batch(batch).await,
-            AgentMessage::AssignmentStatus(status) => self.assignment_status(status).await,
+            AgentMessage::AssignmentStatus(status) => {
+                let status = self.status.offer(status, Instant::now());
+                self.log_words(None, status).await
+            }
             AgentMessage::MeasurementAnswer(answer) => {
                 self.measured(answer);
                 Ok(())
@@ -215,21 +200,23 @@ impl<'p> Session<'p> {
         }
     }
 
-    async fn batch(&mut self, batch: Batch) -> Result<(), Ended> {
+    async fn batch(&mut self, mut batch: Batch) -> Result<(), Ended> {
         self.parts.stats.session_batches.inc();
         if let Some(clock) = batch.clock {
             let (boot, now) = (self.greeted.hello.boot_id, self.parts.clock.read());
             self.boot_time = greeting::settle_clock(self.parts, &self.agent, boot, clock, &now);
         }
-        if let Some(ledger) = &batch.ledger {
-            self.log_ledger(ledger).await?;
+        if let Some(ledger) = batch.ledger.take() {
+            self.check_ledger(&ledger);
+            let ledger = self.ledger.offer(ledger, Instant::now());
+            self.log_words(ledger, None).await?;
         }
         if batch.count == 0 {
             self.parts.stats.session_heartbeats.inc();
             return Ok(());
         }
         let range = batch.range(self.greeted.hello.incarnation);
-        let (block, records) = match decode(batch.block).await {
+        let (block, records) = match decode(batch.block).await? {
             Ok(decoded) => decoded,
             Err(error) => return self.refuse(range, &error).await,
         };
@@ -308,38 +295,40 @@ impl<'p> Session<'p> {
         }
     }
 
-    async fn log_ledger(&mut self, ledger: &Ledger) -> Result<(), Ended> {
-        if !self.ledger.take(ledger) {
-            return Ok(());
-        }
+    fn check_ledger(&self, ledger: &Ledger) {
         if !ledger.balances() {
             count(&self.parts.stats.session_skipped, "unbalanced_ledger");
             tracing::warn!(agent = %self.agent, ?ledger, "the agent's ledger does not balance");
         }
-        self.log(Input::Ledger(wire::LoggedLedger {
-            agent_id: self.agent.as_str().to_owned(),
-            ledger: Some(ledger.clone().into()),
-        }))
-        .await
     }
 
-    async fn assignment_status(&mut self, status: AssignmentStatus) -> Result<(), Ended> {
-        // The first word about the assignment that was sent last is never too early: nothing would come after it.
-        let known = self.status.last.as_ref().map(|last| last.version);
-        let first_word = status.version == self.assignment_sent && known != Some(status.version);
-        if first_word {
-            self.status.last = Some(status.clone());
-        } else if !self.status.take(&status) {
-            return Ok(());
+    /// Logs what the agent says about itself.
+    async fn log_words(
+        &self,
+        ledger: Option<Ledger>,
+        status: Option<AssignmentStatus>,
+    ) -> Result<(), Ended> {
+        let agent_id = || self.agent.as_str().to_owned();
+        if let Some(ledger) = ledger {
+            let ledger = Some(ledger.into());
+            self.log(Input::Ledger(wire::LoggedLedger {
+                agent_id: agent_id(),
+                ledger,
+            }))
+            .await?;
         }
-        for problem in &status.problems {
-            tracing::warn!(agent = %self.agent, version = %status.version, problem, "assignment has a problem");
+        if let Some(status) = status {
+            for problem in &status.problems {
+                tracing::warn!(agent = %self.agent, version = %status.version, problem, "assignment has a problem");
+            }
+            let status = Some(status.into());
+            let logged = wire::LoggedAssignmentStatus {
+                agent_id: agent_id(),
+                status,
+            };
+            self.log(Input::AssignmentStatus(logged)).await?;
         }
-        self.log(Input::AssignmentStatus(wire::LoggedAssignmentStatus {
-            agent_id: self.agent.as_str().to_owned(),
-            status: Some(status.into()),
-        }))
-        .await
+        Ok(())
     }
 
     async fn log(&self, input: Input) -> Result<(), Ended> {
@@ -351,7 +340,6 @@ impl<'p> Session<'p> {
     }
 
     async fn order(&mut self, order: Order) -> Result<(), Ended> {
-        self.measurements.retain(|_, reply| !reply.is_closed());
         self.measurements
             .insert(order.request.request_id, order.reply);
         let request = CollectorMessage::MeasurementRequest(Box::new(order.request.into()));
@@ -395,6 +383,10 @@ impl<'p> Session<'p> {
                 break;
             }
         }
+        let now = Instant::now();
+        let (ledger, status) = (self.ledger.take(now), self.status.take(now));
+        // When it cannot be logged, the next session begins with as much.
+        drop(self.log_words(ledger, status).await);
         if self.greeted.membership.is_current() {
             let closed = wire::SessionClosed {
                 agent_id: self.agent.as_str().to_owned(),
@@ -408,15 +400,14 @@ impl<'p> Session<'p> {
 }
 
 /// Decodes a block to see that it can be, and gives it back with its records.
-async fn decode(block: Vec<u8>) -> Result<(Vec<u8>, Vec<Record>), BlockError> {
-    if block.len() < DECODE_APART_BYTES {
-        return block::decode(&block).map(|records| (block, records));
+async fn decode(block: Vec<u8>) -> Result<Result<(Vec<u8>, Vec<Record>), BlockError>, Ended> {
+    let size = block.len();
+    let decode = move || block::decode(&block).map(|records| (block, records));
+    if size < DECODE_APART_BYTES {
+        return Ok(decode());
     }
-    let decoded =
-        tokio::task::spawn_blocking(move || block::decode(&block).map(|records| (block, records)));
-    decoded
-        .await
-        .expect("decoding does not panic, and the runtime outlives its sessions")
+    let decoded = tokio::task::spawn_blocking(decode).await;
+    decoded.map_err(|_| Ended::Failed(Status::internal("the collector failed")))
 }
 
 fn samples(record: &Record) -> u64 {
