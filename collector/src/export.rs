@@ -53,33 +53,34 @@ struct Shown {
 pub struct Exporter {
     name: String,
     shown: Arc<Mutex<Shown>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Exporter {
-    /// Starts sending to one target what `reader` gives, which must start behind [`Store::export_cursor`]. It stops in
-    /// [`Stage::Flush`] after one last attempt.
+    /// Starts sending to one target what `reader` gives, which must start behind [`Store::export_cursor`].
     pub fn start(
         config: RemoteWriteConfig,
         reader: impl LogReader + 'static,
-        store: Store,
-        client: reqwest::Client,
-        clock: Clock,
-        stats: Arc<Stats>,
-        shutdown: Shutdown,
+        parts: &Parts<'_>,
     ) -> Result<Self, StoreError> {
         let shown: Arc<Mutex<Shown>> = Arc::default();
         let name = config.name.clone();
+        let (store, stats) = (parts.store.clone(), Arc::clone(parts.stats));
         let last = store.export_cursor(&name)?;
         let work = Work {
             sampler: Sampler::new(store.clone(), Arc::clone(&stats), last),
-            sender: Sender::new(&config, client, Arc::clone(&stats), shutdown.clone()),
+            sender: Sender::new(
+                &config,
+                parts.client.clone(),
+                Arc::clone(&stats),
+                parts.shutdown.clone(),
+            ),
             reader: Box::new(reader),
             pending: None,
             store,
-            clock,
+            clock: parts.clock.clone(),
             stats,
-            shutdown,
+            shutdown: parts.shutdown.clone(),
             shown: Arc::clone(&shown),
             runtime: Handle::current(),
             collected: Collected::default(),
@@ -96,7 +97,7 @@ impl Exporter {
         Ok(Self {
             name,
             shown,
-            thread: Some(thread),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -116,12 +117,63 @@ impl Exporter {
     }
 
     /// Waits until it has stopped. Blocks.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
+    pub fn join(&self) {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
             // A panic was reported by the thread already.
             drop(thread.join());
         }
     }
+}
+
+/// All exporters of a collector; clones share them.
+#[derive(Clone, Default)]
+pub struct Exporters(Arc<[Exporter]>);
+
+impl Exporters {
+    /// Starts one for each target; `reader_behind` opens the log behind a position.
+    pub fn start<R: LogReader + 'static>(
+        targets: &[RemoteWriteConfig],
+        reader_behind: impl Fn(Option<Position>) -> R,
+        parts: &Parts<'_>,
+    ) -> Result<Self, StoreError> {
+        targets
+            .iter()
+            .map(|target| {
+                let reader = reader_behind(parts.store.export_cursor(&target.name)?);
+                Exporter::start(target.clone(), reader, parts)
+            })
+            .collect::<Result<Arc<[Exporter]>, _>>()
+            .map(Self)
+    }
+
+    /// For `status`.
+    pub fn status(&self) -> Vec<wire::ExportStatus> {
+        self.0.iter().map(Exporter::status).collect()
+    }
+
+    /// Waits until all have stopped. Blocks.
+    pub fn join(&self) {
+        self.0.iter().for_each(Exporter::join);
+    }
+}
+
+/// What exporters share.
+pub struct Parts<'a> {
+    /// Labels and cursors.
+    pub store: &'a Store,
+    /// Connections to the engines.
+    pub client: &'a reqwest::Client,
+    /// For waiting times.
+    pub clock: &'a Clock,
+    /// Statistics.
+    pub stats: &'a Arc<Stats>,
+    /// They stop in [`Stage::Flush`] after one last attempt.
+    pub shutdown: &'a Shutdown,
 }
 
 struct Work {

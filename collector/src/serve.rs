@@ -16,7 +16,7 @@ use extranet_agent::clock::Clock;
 use extranet_agent::shell::{
     self, Shutdown, ShutdownTrigger, Stage, error_chain, exit, spawn_named,
 };
-use extranet_journal::{Cursor, Journal, JournalError, Now, Options, Reader, WhenFull};
+use extranet_journal::{Cursor, Journal, JournalError, Now, Options, WhenFull};
 use extranet_proto::wire::enrolment_server::EnrolmentServer;
 use extranet_proto::wire::log_record::Input;
 use extranet_proto::wire::uplink_server::UplinkServer;
@@ -27,8 +27,10 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::admin::{self, Admin};
+use crate::alert;
 use crate::config::Config;
 use crate::enrol::Enrolment;
+use crate::export::{self, Exporters};
 use crate::fleet::Fleet;
 use crate::ingest::held::Held;
 use crate::ingest::{Ingest, IngestThread, NotDurable};
@@ -38,13 +40,15 @@ use crate::pki::{Authority, PkiError};
 use crate::self_stats::Stats;
 use crate::session::boots::Boots;
 use crate::session::{Parts, Uplink};
-use crate::store::{Follower, LogReader, Position, Store, StoreError, StoreSettings};
+use crate::store::{Follower, Position, Store, StoreError, StoreSettings};
 use crate::vantage::{self, Vantage, VantageError};
 
 /// Length at which a segment of the log is sealed: the unit in which old records are dropped.
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// How long streams may take to end.
 const STREAMS_END: Duration = Duration::from_secs(10);
+/// How long a connection to a metrics engine or an Alertmanager may take to open.
+const CONNECT: Duration = Duration::from_secs(10);
 /// How long the senders behind the log may take to flush.
 const FLUSH: Duration = Duration::from_secs(5);
 /// Calls at a time on one connection: an agent has one stream.
@@ -96,6 +100,9 @@ pub enum ServeError {
         /// All that is wrong with it.
         problems: String,
     },
+    /// There is no HTTP client for metrics engines and Alertmanagers.
+    #[error("cannot set up the HTTP client")]
+    HttpClient(#[source] reqwest::Error),
     /// The collector's own vantage cannot be set up.
     #[error(transparent)]
     Vantage(#[from] VantageError),
@@ -159,7 +166,30 @@ impl Running {
         let opened = State::open(config, &clock, &stats)?;
         let ports = Ports::open(config).await?;
         let store = opened.store.clone();
-        let follower = store.start(Follow(opened.journal.reader(after(store.applied()))))?;
+        let follower = store.start(opened.journal.reader(after(store.applied())))?;
+        // Engines and Alertmanagers stand in the operator's own network: an HTTP proxy of the environment is not for them.
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .build()
+            .map_err(ServeError::HttpClient)?;
+        let parts = export::Parts {
+            store: &store,
+            client: &client,
+            clock: &clock,
+            stats: &stats,
+            shutdown: &shutdown,
+        };
+        let reader_behind = |position| opened.journal.reader(after(position));
+        let exporters = Exporters::start(&config.remote_write, reader_behind, &parts)?;
+        let tellers = alert::start(
+            &config.alertmanager,
+            &store,
+            &client,
+            &clock,
+            &stats,
+            &shutdown,
+        );
         let (ingest, ingest_thread) = Ingest::start(
             opened.journal,
             opened.held,
@@ -179,7 +209,10 @@ impl Running {
             authority: opened.authority,
             clock: clock.clone(),
             stats: Arc::clone(&stats),
-            exports: Arc::new(Vec::new),
+            exports: Arc::new({
+                let exporters = exporters.clone();
+                move || exporters.status()
+            }),
         };
         let incoming = listen::start(
             ports.agents,
@@ -197,6 +230,8 @@ impl Running {
             &shutdown,
         );
         let mut senders = vec![admin::start(admin.clone(), ports.admin, shutdown.clone())];
+        senders.extend(tellers);
+        senders.push(tokio::task::spawn_blocking(move || exporters.join()));
         tracing::info!(path = %admin::socket_path(&config.state_dir).display(), "subcommands connect here");
         let self_address = ports
             .statistics
@@ -426,17 +461,6 @@ fn store_settings(config: &Config) -> StoreSettings {
 /// Where to read on behind a record.
 fn after(applied: Option<Position>) -> Cursor {
     applied.map_or_else(Cursor::oldest, Cursor::after)
-}
-
-/// The log as the catalogue follows it.
-struct Follow(Reader);
-
-impl LogReader for Follow {
-    fn next(
-        &mut self,
-    ) -> Result<Option<(Position, Vec<u8>)>, Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.0.next()?)
-    }
 }
 
 /// Puts the configured plan into force when none ever was.

@@ -12,7 +12,7 @@ use extranet_agent::clock::Clock;
 use extranet_agent::shell::{ShutdownTrigger, Stage, shutdown};
 use extranet_collector::alert;
 use extranet_collector::config::{AlertmanagerConfig, RemoteWriteConfig};
-use extranet_collector::export::Exporter;
+use extranet_collector::export::{Exporter, Parts};
 use extranet_collector::self_stats::Stats;
 use extranet_journal::Cursor;
 use extranet_proto::metric::{ICMP_RECEIVED, ICMP_RTT_AVG, ICMP_SENT, IF_HC_IN_OCTETS};
@@ -52,15 +52,14 @@ impl Running {
         let reader = log
             .journal
             .reader(cursor.map_or_else(Cursor::oldest, Cursor::after));
-        let exporter = Exporter::start(
-            config,
-            reader,
-            log.store.clone(),
-            reqwest::Client::new(),
-            Clock::system(),
-            Arc::clone(&stats),
-            stages,
-        );
+        let parts = Parts {
+            store: &log.store,
+            client: &reqwest::Client::new(),
+            clock: &Clock::system(),
+            stats: &stats,
+            shutdown: &stages,
+        };
+        let exporter = Exporter::start(config, reader, &parts);
         Self {
             exporter: exporter.unwrap(),
             trigger,
