@@ -150,12 +150,17 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let stats = Arc::new(Stats::new());
     let time = certificate_time(&config.state_dir, clock.clone());
     let (trigger, stages) = shutdown();
+    // Opens no socket before its first run.
+    let probes = Probes::new(ObjectIds::new());
     if let Some(address) = config.self_listen {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| RunError::Listen { address, source })?;
-        let stats = Arc::clone(&stats);
-        let render = Arc::new(move || stats.render());
+        let (stats, probes) = (Arc::clone(&stats), probes.clone());
+        let render = Arc::new(move || {
+            stats.follow_icmp(&probes.icmp_counts());
+            stats.render()
+        });
         spawn_named("self_stats", serve(listener, render, stages.clone()));
     }
     let Some(identity) = identity(&config, &time, &stop).await? else {
@@ -170,7 +175,6 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let spool = Spool::open(&config, clock.clone(), Arc::clone(&stats))?;
     let recorder = Recorder::new(clock.clone(), spool.clone(), Arc::clone(&stats));
     recorder.event(EventKind::Started, 0, crate::identity::AGENT_VERSION);
-    let probes = Probes::new(ObjectIds::new());
     let about = About {
         capabilities: probes.capabilities(),
         privilege_tier: probes.privilege_tier(),

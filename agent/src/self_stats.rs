@@ -70,6 +70,8 @@ statistics! {
     schedule_skipped: Counters = "schedule_skipped";
     /// Runs ended, by reason: none for a good end.
     probe_runs: Counters = "probe_runs";
+    /// ICMP packets and errors, by what became of them.
+    probe_icmp: Counters = "probe_icmp";
     /// Records made.
     result_records: Counter = "result_records";
     /// Times the wall clock moved against the boot clock.
@@ -121,6 +123,15 @@ impl Default for Stats {
 }
 
 impl Stats {
+    /// Takes over what the ICMP engine counted.
+    pub fn follow_icmp(&self, counts: &crate::probe::icmp::Counts) {
+        for (what, total) in counts.named() {
+            let counter = self.probe_icmp.get_or_create(&[("reason", what)]);
+            let seen = counter.get();
+            counter.inc_by(total.saturating_sub(seen));
+        }
+    }
+
     /// The OpenMetrics text.
     pub fn render(&self) -> String {
         self.panics.set(i64::try_from(panics()).unwrap_or(i64::MAX));

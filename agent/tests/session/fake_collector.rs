@@ -58,7 +58,8 @@ pub(crate) struct Seen {
     pub(crate) batches: Vec<(Instant, Batch)>,
     /// Each record by incarnation and sequence; a re-send must equal its first copy.
     pub(crate) records: BTreeMap<(u64, u64), Record>,
-    pub(crate) resent: u64,
+    /// Those that came again, each time.
+    pub(crate) resent: Vec<(u64, u64)>,
     pub(crate) statuses: Vec<AssignmentStatus>,
     pub(crate) answers: Vec<MeasurementAnswer>,
     pub(crate) streams_ended: usize,
@@ -323,7 +324,7 @@ impl Service {
                 let key = (range.incarnation.0, sequence);
                 if let Some(before) = seen.records.insert(key, record.clone()) {
                     assert_eq!(before, record, "a re-send differs from its first copy");
-                    seen.resent += 1;
+                    seen.resent.push(key);
                 }
             }
             seen.batches.push((Instant::now(), batch));
