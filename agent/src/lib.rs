@@ -9,6 +9,8 @@ pub mod measure;
 
 pub mod probe;
 
+pub mod ipv6;
+
 pub mod packet;
 
 pub mod net;

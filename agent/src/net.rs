@@ -3,7 +3,9 @@
 //! - [`refusal`]: what an error of a system call says about a probe;
 //! - [`stamp`]: the departure time of a packet, and whether the system clock stepped since;
 //! - [`icmp_socket`]: one ICMP socket, datagram or raw, for all targets of a family and VRF.
+//! - [`netlink`]: the kernel's tables of links, addresses, routes and neighbours.
 
 pub mod icmp_socket;
+pub mod netlink;
 pub mod refusal;
 pub mod stamp;

@@ -3,11 +3,13 @@
 //! - [`icmp`]: echo requests and replies, and the start of a request that an error message quotes;
 //! - [`trouble`]: what the type and code of an ICMP error say about the target or the path;
 //! - [`ipv4`]: the header that raw sockets put in front of what they deliver;
-//! - [`checksum`]: the Internet checksum.
+//! - [`checksum`]: the Internet checksum;
+//! - [`rtnetlink`]: requests to the kernel's routing netlink, and its answers.
 
 pub mod checksum;
 pub mod icmp;
 pub mod ipv4;
+pub mod rtnetlink;
 pub mod trouble;
 
 #[cfg(test)]
