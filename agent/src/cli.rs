@@ -1,7 +1,9 @@
 //! The command line of extranet-agent.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+mod ipv6;
+
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,6 +44,9 @@ enum Command {
     Enrol(EnrolArgs),
     /// Check the configuration and list every problem.
     CheckConfig,
+    /// IPv6 readiness of this machine.
+    #[command(subcommand)]
+    Ipv6(ipv6::Ipv6Command),
 }
 
 #[derive(Debug, Args)]
@@ -118,7 +123,7 @@ pub fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "the command line's own output")]
 fn execute(cli: &Cli) -> Result<(), Failure> {
-    let mut config = Config::load(&cli.config)?;
+    let mut config = configuration(cli)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -129,6 +134,13 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             Ok(())
         }
         Command::Enrol(args) => runtime.block_on(enrol_once(&config, args)),
+        Command::Ipv6(ipv6::Ipv6Command::Check(args)) => {
+            let text = runtime
+                .block_on(ipv6::check(&config, args))
+                .map_err(|error| Failure::other(&error))?;
+            print!("{text}");
+            Ok(())
+        }
         Command::Run { ticket_file } => {
             start_logging(&config.log_filter).map_err(|error| Failure {
                 status: exit::FAILURE,
@@ -142,6 +154,20 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             runtime.shutdown_background();
             result
         }
+    }
+}
+
+/// The configuration; the defaults, for a look at a machine on which the agent was never set up.
+fn configuration(cli: &Cli) -> Result<Config, Failure> {
+    match Config::load(&cli.config) {
+        Err(ConfigError::Read { path, source })
+            if matches!(cli.command, Command::Ipv6(_))
+                && path == Path::new(DEFAULT_PATH)
+                && source.kind() == ErrorKind::NotFound =>
+        {
+            Ok(Config::default())
+        }
+        loaded => Ok(loaded?),
     }
 }
 

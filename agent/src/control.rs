@@ -248,6 +248,12 @@ impl<P: Prober> Control<P> {
     }
 }
 
+/// The last good assignment under this agent's limits, for commands beside the running agent. What cannot be read
+/// counts as none: the agent itself says why.
+pub fn last_plan(state_dir: &Path, targets: &Targets) -> Option<Plan> {
+    last_good(&state_dir.join("assignment"), targets).ok()?
+}
+
 fn last_good(path: &Path, targets: &Targets) -> Result<Option<Plan>, String> {
     let bytes = state_file::read(path).map_err(|error| crate::shell::error_chain(&error))?;
     let Some(bytes) = bytes else {

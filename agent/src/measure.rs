@@ -1,14 +1,15 @@
 //! One measurement from target to result: resolve, check against the allowed prefixes, probe.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use extranet_proto::assignment::{Family, Symbol, Target, TargetAddress};
+use extranet_proto::assignment::{Family, Probe, Symbol, Target, TargetAddress};
 use extranet_proto::record::Reason;
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::control::PlannedCheck;
+use crate::ipv6;
 use crate::probe::{Measured, Probes, Run};
 use crate::schedule::Prober;
 
@@ -58,6 +59,10 @@ impl Targets {
                 .find(|found| Family::of(*found) == family),
             TargetAddress::Symbolic(Symbol::Gateway) => symbol::gateway(family),
             TargetAddress::Symbolic(Symbol::Resolver) => symbol::resolver(family),
+            TargetAddress::Symbolic(Symbol::Itself) => Some(match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            }),
         };
         let address = address
             .filter(|address| Family::of(*address) == family)
@@ -67,6 +72,14 @@ impl Targets {
         } else {
             Err(Reason::TargetNotAllowed)
         }
+    }
+}
+
+/// The first name server of this machine that has an IPv6 address.
+pub fn first_resolver_v6() -> Option<Ipv6Addr> {
+    match symbol::resolver(Family::V6) {
+        Some(IpAddr::V6(address)) => Some(address),
+        _ => None,
     }
 }
 
@@ -88,6 +101,11 @@ impl Prober for Measurer {
     async fn run(&self, planned: &PlannedCheck, deadline: Instant) -> Measured {
         let check = &planned.check;
         let start = Instant::now();
+        // Looks at many addresses, each of which it checks against the allowed prefixes itself.
+        if let Probe::Ipv6(probe) = &check.probe {
+            let vrf = &planned.target.vrf;
+            return ipv6::run::measure(&self.probes, &self.targets, probe, vrf, deadline).await;
+        }
         let resolved = timeout_at(
             deadline,
             self.targets.resolve(&planned.target, check.family),

@@ -77,6 +77,8 @@ pub enum Symbol {
     Gateway,
     /// First name server of /etc/resolv.conf in the check's family.
     Resolver,
+    /// The agent's own machine, for checks that bring their own addresses.
+    Itself,
 }
 
 /// IP version of a probe: forced by the socket, never a hope (V6-S7).

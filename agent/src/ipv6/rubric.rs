@@ -60,7 +60,7 @@ pub struct Cap {
     pub name: String,
     /// The check whose failure is the symptom.
     pub check: String,
-    /// Its measured value must be at least this, too.
+    /// Its measured value must be at least this, too, in the unit of the check.
     pub value_at_least: Option<i64>,
     /// Highest score while the symptom lasts.
     pub score: u32,
@@ -122,7 +122,7 @@ pub enum Unit {
     S,
     /// Bytes.
     Bytes,
-    /// Hundredths of a percent.
+    /// Percent, or percentage points.
     Percent,
 }
 

@@ -55,12 +55,12 @@ impl Verdict {
     }
 }
 
-/// Verdict and measured value of one check, the value in the unit of the rubric.
+/// Verdict and measured value of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
     /// How it ended.
     pub verdict: Verdict,
-    /// What was measured; not every end has a value.
+    /// What was measured, in thousandths of the unit that the rubric names; not every end has a value.
     pub value: Option<i64>,
 }
 
@@ -150,7 +150,7 @@ pub fn score(rubric: &Rubric, findings: &Findings, context: &Context) -> Score {
             finding.verdict == Verdict::Fail
                 && cap
                     .value_at_least
-                    .is_none_or(|least| finding.value.is_some_and(|value| value >= least))
+                    .is_none_or(|least| finding.value.is_some_and(|value| value >= least * 1_000))
         })
     };
     let caps: Vec<_> = rubric.caps.iter().filter(symptom).collect();

@@ -1,6 +1,6 @@
 //! The answer to an on-demand measurement, in a form for people.
 
-use extranet_proto::assignment::{Check, Family, Symbol, Target, TargetAddress};
+use extranet_proto::assignment::{Check, Family, Target, TargetAddress};
 use extranet_proto::id::{AgentId, ObjectId};
 use extranet_proto::metric::Unit;
 use extranet_proto::record::{Body, Definition, Record, Value};
@@ -18,8 +18,7 @@ impl Asked {
         let address = match &target.address {
             TargetAddress::Ip(address) => address.to_string(),
             TargetAddress::Name(name) => name.clone(),
-            TargetAddress::Symbolic(Symbol::Gateway) => "@gateway".to_owned(),
-            TargetAddress::Symbolic(Symbol::Resolver) => "@resolver".to_owned(),
+            TargetAddress::Symbolic(symbol) => symbol.text().to_owned(),
         };
         Self {
             check: check.name.as_str().to_owned(),

@@ -56,13 +56,14 @@ impl fmt::Display for TargetAddress {
 
 impl Symbol {
     /// Every symbol.
-    pub const ALL: [Self; 2] = [Self::Gateway, Self::Resolver];
+    pub const ALL: [Self; 3] = [Self::Gateway, Self::Resolver, Self::Itself];
 
     /// The form on the wire, in plans and in logs.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Gateway => "@gateway",
             Self::Resolver => "@resolver",
+            Self::Itself => "@self",
         }
     }
 }

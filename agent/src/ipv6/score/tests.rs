@@ -66,7 +66,7 @@ impl Vector {
             } else {
                 Verdict::NotTested
             };
-            finding.value = self.values.get(&check.id).copied();
+            finding.value = self.values.get(&check.id).map(|value| value * 1_000);
         }
         findings
     }
@@ -135,7 +135,7 @@ fn what_holds_a_site_back_is_named() {
 
 fn any_findings() -> impl Strategy<Value = Findings> {
     let finding =
-        (0_u64..4, proptest::option::of(-1_i64..20_000)).prop_map(|(number, value)| Finding {
+        (0_u64..4, proptest::option::of(-1_i64..20_000_000)).prop_map(|(number, value)| Finding {
             verdict: Verdict::from_number(number),
             value,
         });
