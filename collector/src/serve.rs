@@ -173,7 +173,7 @@ impl Running {
             .connect_timeout(CONNECT)
             .build()
             .map_err(ServeError::HttpClient)?;
-        let parts = export::Parts {
+        let senders_need = export::Parts {
             store: &store,
             client: &client,
             clock: &clock,
@@ -181,7 +181,7 @@ impl Running {
             shutdown: &shutdown,
         };
         let reader_behind = |position| opened.journal.reader(after(position));
-        let exporters = Exporters::start(&config.remote_write, reader_behind, &parts)?;
+        let exporters = Exporters::start(&config.remote_write, reader_behind, &senders_need)?;
         let tellers = alert::start(
             &config.alertmanager,
             &store,
@@ -239,7 +239,7 @@ impl Running {
             .and_then(|listener| listener.local_addr().ok());
         if let Some(listener) = ports.statistics {
             tracing::info!(address = ?self_address, "statistics are served here");
-            senders.push(serve_statistics(listener, &stats, &shutdown));
+            serve_statistics(listener, &stats, &shutdown);
         }
         spawn_named("tick", tick(config.tick, ingest.clone(), shutdown));
         let vantage = if config.vantage.enabled {
@@ -277,9 +277,8 @@ impl Running {
                 "the log did not take its last record"
             );
         }
-        // Before the log is closed, so that a new collector may take the folder over at once.
+        // While the log's lock is still ours: a new collector makes the socket anew once it has the lock.
         drop(std::fs::remove_file(&self.socket));
-        self.trigger.advance(Stage::Flush);
         self.ingest.stop().await;
         let (ingest_thread, follower) = (self.ingest_thread, self.follower);
         let closed = tokio::task::spawn_blocking(move || {
@@ -289,8 +288,10 @@ impl Running {
         if closed.await.is_err() {
             tracing::error!("the log could not be closed");
         }
-        self.trigger.advance(Stage::Stop);
+        // Now the catalogue holds everything that is still to be sent.
+        self.trigger.advance(Stage::Flush);
         all_end(self.senders, FLUSH, "senders").await;
+        self.trigger.advance(Stage::Stop);
     }
 }
 
@@ -390,17 +391,12 @@ fn uplink(parts: &Admin, boots: Boots, shutdown: &Shutdown) -> Uplink {
     })
 }
 
-fn serve_statistics(
-    listener: TcpListener,
-    stats: &Arc<Stats>,
-    shutdown: &Shutdown,
-) -> JoinHandle<()> {
+/// Statistics are served to the very end, so that a stop can be watched.
+fn serve_statistics(listener: TcpListener, stats: &Arc<Stats>, shutdown: &Shutdown) {
     let stats = Arc::clone(stats);
     let page = Arc::new(move || stats.page());
-    spawn_named(
-        "self_stats",
-        extranet_agent::self_stats::serve(listener, page, shutdown.clone()),
-    )
+    let serving = extranet_agent::self_stats::serve(listener, page, shutdown.clone());
+    spawn_named("self_stats", serving);
 }
 
 /// What the log gets first: that we are here, and the configured plan.
