@@ -42,7 +42,7 @@ const WORTH_TELLING_US: i64 = 86_400_000_000;
 /// An alert as receivers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Alert {
-    pub(crate) alert_id: i64,
+    pub(crate) id: i64,
     pub(crate) name: String,
     pub(crate) ap_id: String,
     pub(crate) severity: String,
@@ -77,7 +77,7 @@ fn alert(row: &Row<'_>) -> Result<Alert, rusqlite::Error> {
         until_ms: ends_ms.unwrap_or(starts_ms),
     };
     Ok(Alert {
-        alert_id: row.get(0)?,
+        id: row.get(0)?,
         name: row.get(1)?,
         ap_id: row.get(2)?,
         severity: row.get(3)?,
@@ -167,7 +167,7 @@ pub(crate) fn told(
                     "INSERT OR REPLACE INTO alert_deliveries (alert_id, receiver, told, delivered_us) \
                      VALUES (?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![alert.alert_id, receiver, told, now_us])?;
+                .execute(params![alert.id, receiver, told, now_us])?;
         }
         transaction.commit()
     };
@@ -240,8 +240,8 @@ impl Teller {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 // A failed post waits its pause out even if there is news: the receiver is away.
-                changed = changes.changed(), if backoff == BACKOFF_MIN => {
-                    if changed.is_err() {
+                news = changes.changed(), if backoff == BACKOFF_MIN => {
+                    if news.is_err() {
                         return;
                     }
                 }

@@ -346,7 +346,7 @@ async fn wait(store: &Store, position: Position) -> Result<(), StoreError> {
         match tokio::time::timeout(PATIENCE, store.wait_applied(position)).await {
             Ok(done) => return done,
             Err(_) => {
-                tracing::warn!(target: "export", ?position, "the catalogue is behind the log")
+                tracing::warn!(target: "export", ?position, "the catalogue is behind the log");
             }
         }
     }

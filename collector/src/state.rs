@@ -257,14 +257,16 @@ impl Evidence {
     }
 
     /// Decides the slot, rows 2 to 11.
+    #[expect(
+        clippy::match_same_arms,
+        reason = "the rows stand in the order in which they are tried"
+    )]
     pub fn signal(&self, around: &Around) -> Signal {
         let inbound = self.inbound(around);
         let gateway = self.gateway.and_then(Probes::verdict);
         match (self.out(), gateway, inbound) {
-            // 2
-            (Some(true), _, _) => Signal::Good,
-            // 5a
-            (Some(false), Some(false), Some(true)) => Signal::Good,
+            // 2, 5a
+            (Some(true), _, _) | (Some(false), Some(false), Some(true)) => Signal::Good,
             // 5
             (Some(false), Some(false), _) => Signal::Bad(Cause::Device),
             // 3, 4

@@ -36,7 +36,7 @@ use crate::inventory::Inventory;
 use crate::self_stats::Stats;
 use crate::state::State;
 
-pub use apply::{Follower, LogReader, decode_log_record, encode_log_record};
+pub use apply::{Follower, LogError, LogReader, decode_log_record, encode_log_record};
 pub use extranet_journal::Position;
 pub(crate) use results::new_records;
 
@@ -58,7 +58,7 @@ pub struct StoreSettings {
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
-            slot: Duration::from_secs(60),
+            slot: Duration::from_mins(1),
             bad_slots: 3,
             good_slots: 3,
             silent_after: Duration::from_mins(15),

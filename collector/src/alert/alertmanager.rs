@@ -13,7 +13,7 @@ use super::Alert;
 const ANSWER: Duration = Duration::from_secs(15);
 /// A firing alert that is not repeated for this long is resolved by Alertmanager itself: longer than a restart or an
 /// upgrade of the collector takes, so that an incident closes once.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
+const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 
 /// Why a post failed.
 #[derive(Debug, thiserror::Error)]

@@ -137,6 +137,9 @@ impl WriteRequest {
     }
 
     /// Body of the HTTP request.
+    ///
+    /// # Panics
+    /// Never: snappy refuses only more than 4 GiB.
     pub fn body(&self) -> Vec<u8> {
         snap::raw::Encoder::new()
             .compress_vec(&self.encode_to_vec())

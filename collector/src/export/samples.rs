@@ -43,7 +43,10 @@ pub(crate) struct CheckLabels {
 }
 
 /// Definitions of one object of an incarnation: from which sequence on which labels hold.
-pub(crate) type Definitions = HashMap<u32, Vec<(u64, Arc<[(String, String)]>)>>;
+pub(crate) type Definitions = HashMap<u32, Vec<Defined>>;
+
+/// From which sequence on which labels hold.
+pub(crate) type Defined = (u64, Arc<[(String, String)]>);
 
 type Stream = (String, u64);
 
@@ -229,17 +232,16 @@ impl Sampler {
         stream: &Stream,
         object: ObjectId,
         sequence: u64,
-    ) -> Result<Option<(u64, Arc<[(String, String)]>)>, StoreError> {
+    ) -> Result<Option<Defined>, StoreError> {
         if object.0 == 0 {
             return Ok(Some((0, Arc::from([]))));
         }
-        let definitions = match self.definitions.get(stream) {
-            Some(definitions) => Arc::clone(definitions),
-            None => {
-                let loaded = Arc::new(self.store.definitions(&stream.0, stream.1)?);
-                self.definitions.insert(stream.clone(), Arc::clone(&loaded));
-                loaded
-            }
+        let definitions = if let Some(definitions) = self.definitions.get(stream) {
+            Arc::clone(definitions)
+        } else {
+            let loaded = Arc::new(self.store.definitions(&stream.0, stream.1)?);
+            self.definitions.insert(stream.clone(), Arc::clone(&loaded));
+            loaded
         };
         Ok(definitions.get(&object.0).and_then(|versions| {
             let behind = versions.partition_point(|(from, _)| *from <= sequence);
@@ -297,10 +299,10 @@ impl Sampler {
     }
 
     fn tick(&self, wall_us: i64, collected: &mut Collected) -> Result<(), StoreError> {
-        let wall_ms = wall_us.div_euclid(1_000);
+        let at = wall_us.div_euclid(1_000);
         for (ap, state) in self.store.states_at(wall_us)? {
             let series = labels([("__name__", "extranet_ap_state"), ("ap_id", &ap.ap_id)]);
-            collected.push(series, wall_ms, f64::from(state.number()));
+            collected.push(series, at, f64::from(state.number()));
             let series = labels([
                 ("__name__", "extranet_ap_info"),
                 ("ap_id", &ap.ap_id),
@@ -311,7 +313,7 @@ impl Sampler {
                 ("division", &ap.division_code),
                 ("monitoring", &ap.monitoring),
             ]);
-            collected.push(series, wall_ms, 1.0);
+            collected.push(series, at, 1.0);
         }
         Ok(())
     }

@@ -183,3 +183,158 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::sync::Mutex;
+
+    use prost::Message;
+
+    use super::super::remote_write::{Collected, labels};
+    use super::*;
+
+    /// An engine that answers one request after another as `answer` says, and remembers the series it has taken.
+    struct Engine {
+        url: String,
+        taken: Arc<Mutex<Vec<String>>>,
+        headers: Arc<Mutex<Vec<String>>>,
+    }
+
+    fn engine(answer: impl Fn(usize, &[String]) -> &'static str + Send + 'static) -> Engine {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/api/v1/write", listener.local_addr().unwrap());
+        let (taken, headers) = (Arc::default(), Arc::default());
+        let engine = Engine {
+            url,
+            taken: Arc::clone(&taken),
+            headers: Arc::clone(&headers),
+        };
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let mut stream = stream.unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    let line = line.trim().to_lowercase();
+                    if line.is_empty() {
+                        break;
+                    }
+                    if let Some(text) = line.strip_prefix("content-length: ") {
+                        length = text.parse().unwrap();
+                    }
+                    headers.lock().unwrap().push(line);
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let plain = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+                let request = WriteRequest::decode(plain.as_slice()).unwrap();
+                let names: Vec<String> = request
+                    .timeseries
+                    .iter()
+                    .map(|series| series.labels[0].value.clone())
+                    .collect();
+                let status = answer(number, &names);
+                if status.starts_with('2') {
+                    taken.lock().unwrap().extend(names);
+                }
+                let text = "because";
+                let reply = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {}\r\nretry-after: 0\r\nconnection: close\r\n\r\n{text}",
+                    text.len()
+                );
+                stream.write_all(reply.as_bytes()).unwrap();
+            }
+        });
+        engine
+    }
+
+    fn request(names: &[&str]) -> WriteRequest {
+        let mut collected = Collected::default();
+        for name in names {
+            collected.push(labels([("__name__", *name)]), 1, 1.0);
+            collected.push(labels([("__name__", *name)]), 2, 2.0);
+        }
+        collected.take(1_000).remove(0)
+    }
+
+    fn sender(url: &str) -> (Sender, Arc<Stats>, extranet_agent::shell::ShutdownTrigger) {
+        let (trigger, shutdown) = extranet_agent::shell::shutdown();
+        let stats = Arc::new(Stats::new());
+        let config = RemoteWriteConfig {
+            name: "t".to_owned(),
+            url: url.to_owned(),
+            cursor_lag: Duration::ZERO,
+            flush: Duration::ZERO,
+        };
+        let sender = Sender::new(&config, Client::new(), Arc::clone(&stats), shutdown);
+        (sender, stats, trigger)
+    }
+
+    #[tokio::test]
+    async fn what_fails_for_a_moment_is_sent_again() {
+        let engine = engine(|number, _| match number {
+            0 => "503 Service Unavailable",
+            1 => "429 Too Many Requests",
+            _ => "204 No Content",
+        });
+        let (sender, stats, _trigger) = sender(&engine.url);
+        assert!(matches!(
+            sender.send(request(&["a", "b"])).await,
+            Sent::Done(4)
+        ));
+        assert_eq!(engine.taken.lock().unwrap().len(), 2);
+        assert!(
+            stats
+                .page()
+                .contains("export_retries_total{target=\"t\"} 2")
+        );
+        let headers = engine.headers.lock().unwrap().join("\n");
+        for expected in [
+            "content-encoding: snappy",
+            "content-type: application/x-protobuf",
+            "x-prometheus-remote-write-version: 0.1.0",
+            "user-agent: extranet-collector/",
+        ] {
+            assert!(headers.contains(expected), "{headers}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_series_is_counted_and_left_out_and_takes_no_other_with_it() {
+        let engine = engine(|_, names| {
+            if names.iter().any(|name| name == "bad") {
+                "400 Bad Request"
+            } else {
+                "200 OK"
+            }
+        });
+        let (sender, stats, _trigger) = sender(&engine.url);
+        let names = ["a", "b", "bad", "c", "d", "e"];
+        let Sent::Refused(taken, error) = sender.send(request(&names)).await else {
+            panic!("must be refused in part");
+        };
+        assert_eq!((taken, error.as_str()), (10, "400 Bad Request: because"));
+        let mut taken = engine.taken.lock().unwrap().clone();
+        taken.sort();
+        assert_eq!(taken, ["a", "b", "c", "d", "e"]);
+        let page = stats.page();
+        assert!(
+            page.contains("export_dropped_total{reason=\"refused\"} 2"),
+            "{page}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_trying() {
+        let (sender, _stats, trigger) = sender("http://127.0.0.1:9/nobody");
+        trigger.advance(Stage::Flush);
+        assert!(matches!(
+            sender.send(request(&["a"])).await,
+            Sent::Stopped(_)
+        ));
+    }
+}

@@ -51,7 +51,7 @@ pub fn plan(now: &Inventory, request: &wire::AddAccessPointRequest) -> Planned {
     difference(now, checker, &request.actor)
 }
 
-/// "10.1.2.3" -> "ap-10.1.2.3", "fd00::1" -> "ap-fd00--1".
+/// `10.1.2.3` becomes `ap-10.1.2.3`, `fd00::1` becomes `ap-fd00--1`.
 fn id_of_address(address: &str) -> String {
     let text: String = address
         .chars()

@@ -21,7 +21,7 @@ const ACCESS_POINTS_FILE: &str = "access-points.csv";
 const TARGETS_FILE: &str = "targets.csv";
 /// Longest name of a network device (IFNAMSIZ without its end), which a VRF is.
 const VRF_BYTES: usize = 15;
-/// SNMPv3 protocols by their usual names (RFC 3414, 3826, 7860 and the common extensions).
+/// Protocols of SNMP version 3 by their usual names (RFC 3414, 3826, 7860 and the common extensions).
 const AUTH_PROTOCOLS: [&str; 6] = ["MD5", "SHA-1", "SHA-224", "SHA-256", "SHA-384", "SHA-512"];
 const PRIVACY_PROTOCOLS: [&str; 4] = ["DES", "AES-128", "AES-192", "AES-256"];
 

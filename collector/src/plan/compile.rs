@@ -62,9 +62,7 @@ impl DesiredCheck {
             bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }
-        self.check
-            .encode(&mut bytes)
-            .expect("a vector grows as needed");
+        bytes.extend(self.check.encode_to_vec());
         digest(&SHA256, &bytes).as_ref().to_vec()
     }
 }

@@ -233,7 +233,9 @@ proptest! {
     ) {
         let sum = |parts: &[Evidence]| {
             let mut all = Evidence::default();
-            parts.iter().for_each(|part| all.add(part));
+            for part in parts {
+                all.add(part);
+            }
             all
         };
         let mut shuffled = parts.clone();

@@ -35,10 +35,13 @@ const RETRY: Duration = Duration::from_secs(1);
 /// First byte of the payload of a log record; a protobuf `LogRecord` follows.
 const LOG_VERSION: u8 = 1;
 
+/// Why the log cannot be read.
+pub type LogError = Box<dyn Error + Send + Sync>;
+
 /// Something that gives the durable records of the ingest log in order.
 pub trait LogReader: Send {
     /// The next record, or `None` when there is none yet.
-    fn next(&mut self) -> Result<Option<(Position, Vec<u8>)>, Box<dyn Error + Send + Sync>>;
+    fn next(&mut self) -> Result<Option<(Position, Vec<u8>)>, LogError>;
 
     /// How many durable records are still to be read, where that is known.
     fn lag(&self) -> Option<u64> {
@@ -47,7 +50,7 @@ pub trait LogReader: Send {
 }
 
 impl LogReader for extranet_journal::Reader {
-    fn next(&mut self) -> Result<Option<(Position, Vec<u8>)>, Box<dyn Error + Send + Sync>> {
+    fn next(&mut self) -> Result<Option<(Position, Vec<u8>)>, LogError> {
         Ok(extranet_journal::Reader::next(self)?)
     }
 
@@ -58,12 +61,7 @@ impl LogReader for extranet_journal::Reader {
 
 /// Payload of a log record.
 pub fn encode_log_record(record: &wire::LogRecord) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(1 + record.encoded_len());
-    payload.push(LOG_VERSION);
-    record
-        .encode(&mut payload)
-        .expect("a vector grows as needed");
-    payload
+    [vec![LOG_VERSION], record.encode_to_vec()].concat()
 }
 
 /// Record in a payload; `Err` says why it cannot be read.
@@ -435,22 +433,22 @@ impl Applier {
             }
             Input::InventoryChanged(changed) => {
                 crate::inventory::store(transaction, now, &changed)?;
-                self.recompile(transaction, now, assignments::Scope::Inventory)?;
+                self.recompile(transaction, now, &assignments::Scope::Inventory)?;
             }
             Input::PlanChanged(changed) => {
                 assignments::store_plan(transaction, now, &changed)?;
-                self.recompile(transaction, now, assignments::Scope::Plan)?;
+                self.recompile(transaction, now, &assignments::Scope::Plan)?;
             }
             Input::TicketIssued(issued) => enrolment::ticket_issued(transaction, now, &issued)?,
             Input::CertificateIssued(issued) => {
                 if enrolment::certificate_issued(transaction, now, &issued)? {
                     let scope = assignments::Scope::AccessPoint(issued.ap_id);
-                    self.recompile(transaction, now, scope)?;
+                    self.recompile(transaction, now, &scope)?;
                 }
             }
             Input::AgentRevoked(revoked) => {
                 if let Some(ap_id) = enrolment::agent_revoked(transaction, now, &revoked)? {
-                    self.recompile(transaction, now, assignments::Scope::AccessPoint(ap_id))?;
+                    self.recompile(transaction, now, &assignments::Scope::AccessPoint(ap_id))?;
                 }
             }
             Input::Tick(_) | Input::CollectorStarted(_) | Input::CollectorStopping(_) => {}
@@ -462,14 +460,14 @@ impl Applier {
         &mut self,
         transaction: &Transaction<'_>,
         now_us: i64,
-        scope: assignments::Scope,
+        scope: &assignments::Scope,
     ) -> Result<(), StoreError> {
-        let done = self.assignments.compile(transaction, now_us, &scope)?;
+        let done = self.assignments.compile(transaction, now_us, scope)?;
         if let Some(change) = done.change {
             self.effects.assignment_change = Some(change);
         }
         self.watch
-            .catalogue_changed(transaction, scope == assignments::Scope::Inventory)
+            .catalogue_changed(transaction, *scope == assignments::Scope::Inventory)
     }
 
     /// Writes what was collected over the group.

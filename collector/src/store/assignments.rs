@@ -94,7 +94,7 @@ impl Compiler {
                     continue;
                 };
                 cut(agent, &mut desired, &mut done.problems);
-                if let Some(change) = assign(transaction, now_us, agent, ap_id, desired)? {
+                if let Some(change) = assign(transaction, now_us, agent, ap_id, &desired)? {
                     done.change = Some(change);
                     done.changed += 1;
                 }
@@ -146,7 +146,7 @@ fn assign(
     now_us: i64,
     agent: &str,
     ap_id: &str,
-    desired: Desired,
+    desired: &Desired,
 ) -> Result<Option<u64>, StoreError> {
     let mut ids = Ids::load(transaction, agent)?;
     let mut targets: BTreeMap<u32, wire::Target> = BTreeMap::new();
@@ -415,7 +415,7 @@ pub(super) fn plan_plan(
         actor: actor.to_owned(),
         plan_toml: toml.to_owned(),
     };
-    let done = rehearse(connection, Scope::Plan, |transaction| {
+    let done = rehearse(connection, &Scope::Plan, |transaction| {
         store_plan(transaction, 0, &changed)
     })?;
     reply.agents_total = done.total;
@@ -433,14 +433,14 @@ pub(super) fn rehearse_inventory(
     connection: &mut Connection,
     changed: &wire::InventoryChanged,
 ) -> Result<Compilation, StoreError> {
-    rehearse(connection, Scope::Inventory, |transaction| {
+    rehearse(connection, &Scope::Inventory, |transaction| {
         crate::inventory::store(transaction, i64::MAX, changed)
     })
 }
 
 fn rehearse(
     connection: &mut Connection,
-    scope: Scope,
+    scope: &Scope,
     change: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
 ) -> Result<Compilation, StoreError> {
     let transaction = connection
@@ -448,7 +448,7 @@ fn rehearse(
         .doing("beginning a rehearsal")?;
     change(&transaction)?;
     // Statistics of its own: nothing of this happens.
-    let done = Compiler::new(Arc::new(Stats::new())).compile(&transaction, 0, &scope)?;
+    let done = Compiler::new(Arc::new(Stats::new())).compile(&transaction, 0, scope)?;
     transaction.rollback().doing("ending a rehearsal")?;
     Ok(done)
 }

@@ -19,7 +19,9 @@ const BEGIN: i64 = 1_790_000_040_000_000;
 
 /// A log that is written in the test and read by any number of followers.
 #[derive(Default, Clone)]
-struct Log(Arc<Mutex<Vec<(Position, Vec<u8>)>>>);
+struct Log(Arc<Mutex<Vec<Entry>>>);
+
+type Entry = (Position, Vec<u8>);
 
 impl Log {
     fn push(&self, wall_us: i64, input: Input) {
@@ -44,7 +46,7 @@ impl Log {
     fn reader(&self, from: usize, to: usize, group: usize) -> Records {
         let records = self.0.lock().unwrap();
         Records {
-            records: records[from..to].iter().cloned().collect(),
+            left: records[from..to].iter().cloned().collect(),
             group,
             given: 0,
         }
@@ -56,7 +58,7 @@ impl Log {
 }
 
 struct Records {
-    records: VecDeque<(Position, Vec<u8>)>,
+    left: VecDeque<Entry>,
     group: usize,
     given: usize,
 }
@@ -70,13 +72,13 @@ impl LogReader for Records {
             return Ok(None);
         }
         self.given += 1;
-        Ok(self.records.pop_front())
+        Ok(self.left.pop_front())
     }
 }
 
 fn settings() -> StoreSettings {
     StoreSettings {
-        silent_after: Duration::from_secs(300),
+        silent_after: Duration::from_mins(5),
         ..StoreSettings::default()
     }
 }
@@ -626,11 +628,8 @@ fn plans_and_imports_are_rehearsed_before_they_are_logged() {
     assert_eq!(planned.reply.added, 1);
     let mut rows = String::from("ap_id,name,kind,address\n");
     for i in 0..extranet_proto::limits::ASSIGNMENT_CHECKS {
-        rows.push_str(&format!(
-            "village,r{i},router,10.3.{}.{}\n",
-            i / 250,
-            i % 250 + 2
-        ));
+        let row = format!("village,r{i},router,10.3.{}.{}\n", i / 250, i % 250 + 2);
+        rows.push_str(&row);
     }
     let planned = store.plan_inventory(b"", rows.as_bytes(), "t").unwrap();
     assert!(planned.record.is_none());
@@ -721,7 +720,7 @@ async fn waiting_ends_with_the_record_or_with_the_follower() {
         incarnation: 8,
         sequence: 0,
     };
-    let waiting = tokio::spawn({
+    let waiting = extranet_agent::shell::spawn_named("waiting", {
         let store = store.clone();
         async move { store.wait_applied(never).await }
     });

@@ -273,17 +273,12 @@ fn fields<'a>(
     }
     let mut fields = Vec::with_capacity(record.len());
     for (field, column) in record.iter().zip(header) {
-        match std::str::from_utf8(field) {
-            Ok(text) => fields.push(text),
-            Err(_) => {
-                checker.problem(
-                    place,
-                    column,
-                    "is not UTF-8 (save the file as \"CSV UTF-8\")",
-                );
-                return None;
-            }
-        }
+        let Ok(text) = std::str::from_utf8(field) else {
+            let problem = "is not UTF-8 (save the file as \"CSV UTF-8\")";
+            checker.problem(place, column, problem);
+            return None;
+        };
+        fields.push(text);
     }
     Some(fields)
 }

@@ -18,7 +18,7 @@ use crate::store::catalogue::Doing;
 pub(super) struct Role {
     /// About which access point.
     pub(super) ap_id: String,
-    role: String,
+    kind: String,
     probe: String,
     instance: String,
 }
@@ -38,7 +38,7 @@ impl Role {
                     .query_row(params![agent, check], |row| {
                         Ok(Self {
                             ap_id: row.get(0)?,
-                            role: row.get(1)?,
+                            kind: row.get(1)?,
                             probe: row.get(2)?,
                             instance: row.get(3)?,
                         })
@@ -52,7 +52,7 @@ impl Role {
     pub(super) fn evidence(&self, agent: &str, result: &CheckResult) -> Option<Evidence> {
         let probes = probes(&self.probe, result)?;
         let mut evidence = Evidence::default();
-        match self.role.as_str() {
+        match self.kind.as_str() {
             "anchor" => {
                 evidence.anchors.insert(self.instance.clone(), probes);
             }
@@ -79,15 +79,14 @@ fn probes(probe: &str, result: &CheckResult) -> Option<Probes> {
         ..PROBES_PER_CONNECTION
     };
     match (result.outcome, probe) {
-        (Outcome::NotMeasured, _) => None,
+        // A device that answers pings may have another community: only an answer says something.
+        (Outcome::NotMeasured, _) | (Outcome::Failed, "snmp") => None,
         (_, "icmp") => match (value(ICMP_SENT), value(ICMP_RECEIVED)) {
             (Some(sent), Some(answered)) if sent > 0 => Some(Probes { sent, answered }),
             // Nothing could be sent: no route, no address.
             _ => (result.outcome == Outcome::Failed).then_some(failed),
         },
         (Outcome::Ok, _) => Some(PROBES_PER_CONNECTION),
-        // A device that answers pings may have another community: only an answer says something.
-        (Outcome::Failed, "snmp") => None,
         (Outcome::Failed, _) => Some(failed),
     }
 }

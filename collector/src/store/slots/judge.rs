@@ -309,13 +309,12 @@ impl Watch {
         slot: Slot,
         evidence: &Evidence,
     ) -> Result<Signal, StoreError> {
-        let probers = match self.probers.get(ap_id) {
-            Some(probers) => *probers,
-            None => {
-                let probers = evidence::probers(transaction, ap_id)?;
-                self.probers.insert(ap_id.to_owned(), probers);
-                probers
-            }
+        let probers = if let Some(probers) = self.probers.get(ap_id) {
+            *probers
+        } else {
+            let probers = evidence::probers(transaction, ap_id)?;
+            self.probers.insert(ap_id.to_owned(), probers);
+            probers
         };
         let mut around = Around {
             probers,
