@@ -263,7 +263,7 @@ impl AdminApi for Admin {
             }
         }
         let (records, bytes) = self.ingest.size();
-        let applied_lag_records = u64::try_from(self.stats.store_lag.get()).unwrap_or(0);
+        let applied_lag_records = records.saturating_sub(self.store.applied_records());
         reply.log = Some(wire::LogStatus {
             records,
             bytes,

@@ -317,13 +317,13 @@ impl Writer {
 
     fn publish_size(&self) {
         let bytes = self.journal.bytes();
+        let records = self.journal.ledger().produced;
         self.size.bytes.store(bytes, Ordering::Relaxed);
-        self.size
-            .records
-            .store(self.journal.ledger().produced, Ordering::Relaxed);
-        self.stats
-            .ingest_log
-            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.size.records.store(records, Ordering::Relaxed);
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.stats.ingest_log.set(gauge(bytes));
+        let lag = records.saturating_sub(self.store.applied_records());
+        self.stats.store_lag.set(gauge(lag));
     }
 }
 

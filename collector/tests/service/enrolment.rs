@@ -120,3 +120,37 @@ async fn revocation_closes_the_stream_and_keeps_the_agent_out() {
     let refused = site.renew(&identity).await.unwrap_err().to_string();
     assert!(refused.contains("revoked"), "{refused}");
 }
+
+#[tokio::test]
+async fn an_agent_that_a_restored_catalogue_does_not_know_is_entered_again() {
+    let mut site = Site::start().await;
+    let identity = site.agent("ap-1").await;
+    site.stop().await;
+    // Log and catalogue come from a backup that is older than the enrolment; the authority is the same.
+    let state = site.config.state_dir.clone();
+    std::fs::remove_dir_all(state.join("ingest")).unwrap();
+    for entry in std::fs::read_dir(&state).unwrap().map(Result::unwrap) {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("catalogue.sqlite")
+        {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    site.resume().await;
+    site.import().await;
+    let (_stream, _) = site.greet(&identity, hello(1)).await;
+    let agent = identity.agent_id.clone();
+    assert_eq!(
+        site.running()
+            .admin
+            .store
+            .agent(&agent)
+            .unwrap()
+            .unwrap()
+            .ap_id
+            .as_str(),
+        "ap-1"
+    );
+}

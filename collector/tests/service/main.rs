@@ -1,5 +1,6 @@
 //! The collector as a whole, in one process: real TLS, real log, real catalogue; agents are played by the tests.
 
+mod command_line;
 mod disk;
 mod enrolment;
 mod exchange;

@@ -42,11 +42,17 @@ impl Site {
     /// A running collector that knows the access points ap-1 and ap-2.
     pub(crate) async fn start() -> Self {
         let site = Self::start_in(tempfile::tempdir().unwrap()).await;
+        site.import().await;
+        site
+    }
+
+    /// Imports the access points.
+    pub(crate) async fn import(&self) {
         let request = wire::ImportRequest {
             access_points_csv: ACCESS_POINTS.into(),
             ..wire::ImportRequest::default()
         };
-        let reply = site
+        let reply = self
             .running()
             .admin
             .import(Request::new(request))
@@ -54,7 +60,6 @@ impl Site {
             .unwrap()
             .into_inner();
         assert_eq!(reply.problems, Vec::<String>::new());
-        site
     }
 
     /// A running collector in a folder that is there already.
