@@ -2,14 +2,22 @@
 //!
 //! - [`icmp`]: echo over one socket per family and VRF, for all targets together;
 //! - [`tcp`]: a connection opened and closed at once;
-//! - [`snmp`]: scrapes of SNMP modules.
+//! - [`snmp`]: scrapes of SNMP modules;
+//! - [`dns`]: one query to a name server;
+//! - [`tls`]: one handshake, and what the server showed;
+//! - [`http`]: one GET, with or without TLS.
 //!
 //! A probe never fails: whatever goes wrong is an [`Outcome`] with a [`Reason`]. [`Outcome::Failed`] is a verdict on
 //! the target or the path, [`Outcome::NotMeasured`] says that this machine could not measure.
 
+pub mod dns;
+mod endpoint;
+pub mod http;
 pub mod icmp;
+mod label;
 pub mod snmp;
 pub mod tcp;
+pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +30,10 @@ use extranet_proto::metric::Metric;
 use extranet_proto::record::{Definition, Outcome, Reason, Value};
 use extranet_proto::wire;
 use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::identity::tls::CertificateTime;
+use crate::net::refusal::Refusal;
 
 /// What a probe gets for one run.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +83,14 @@ impl Measured {
             duration,
             values,
             definitions: Vec::new(),
+        }
+    }
+
+    /// A run that ended with a refusal; what was measured until then counts if the target is to blame.
+    pub(crate) fn refused(refusal: Refusal, duration: Duration, values: Vec<Value>) -> Self {
+        match refusal.outcome {
+            Outcome::NotMeasured => Self::not_measured(refusal.reason, duration),
+            Outcome::Ok | Outcome::Failed => Self::failed(refusal.reason, duration, values),
         }
     }
 
@@ -129,6 +149,7 @@ impl Default for ObjectIds {
 pub struct Probes {
     icmp: icmp::Engine,
     snmp: snmp::Poller,
+    endpoints: endpoint::Endpoints,
 }
 
 impl Probes {
@@ -136,8 +157,16 @@ impl Probes {
     pub fn new(objects: ObjectIds) -> Self {
         Self {
             icmp: icmp::Engine::new(),
-            snmp: snmp::Poller::new(objects),
+            snmp: snmp::Poller::new(objects.clone()),
+            endpoints: endpoint::Endpoints::new(objects, CertificateTime::new(Clock::system(), 0)),
         }
+    }
+
+    /// The same, but certificates are judged at the time that the agent learnt from its collector.
+    #[must_use]
+    pub fn with_certificate_time(mut self, time: CertificateTime) -> Self {
+        self.endpoints.set_time(time);
+        self
     }
 
     /// Runs one check, at the latest until its deadline. Needs a Tokio runtime with I/O and time.
@@ -146,9 +175,10 @@ impl Probes {
             Probe::Icmp(probe) => self.icmp.run(&run, probe).await,
             Probe::Tcp(probe) => tcp::run(&run, probe).await,
             Probe::Snmp(probe) => self.snmp.run(&run, probe).await,
-            Probe::Dns(_) | Probe::Http(_) | Probe::Tls(_) | Probe::Ipv6(_) => {
-                Measured::not_measured(Reason::Other, Duration::ZERO)
-            }
+            Probe::Dns(probe) => dns::run(&run, probe).await,
+            Probe::Http(probe) => http::run(&self.endpoints, &run, probe).await,
+            Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
+            Probe::Ipv6(_) => Measured::not_measured(Reason::Other, Duration::ZERO),
         }
     }
 

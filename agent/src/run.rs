@@ -151,7 +151,7 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let time = certificate_time(&config.state_dir, clock.clone());
     let (trigger, stages) = shutdown();
     // Opens no socket before its first run.
-    let probes = Probes::new(ObjectIds::new());
+    let probes = Probes::new(ObjectIds::new()).with_certificate_time(time.clone());
     if let Some(address) = config.self_listen {
         let listener = TcpListener::bind(address)
             .await

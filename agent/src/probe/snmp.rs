@@ -6,7 +6,7 @@
 //! - `endpoint`: one UDP socket per family and VRF, for all devices together;
 //! - `session`: the two requests that modules need; `library`: the same on async-snmp;
 //! - `walk`: tables, with every defence against a device that answers wrongly;
-//! - `modules`: which objects are read and what they are called; `label`: text from a device, made safe;
+//! - `modules`: which objects are read and what they are called;
 //! - `device`: what is remembered between runs.
 //!
 //! A module's values are in the result all or not at all; a scrape that fails in its second module keeps those of the
@@ -14,7 +14,6 @@
 
 mod device;
 mod endpoint;
-mod label;
 mod library;
 mod modules;
 mod session;

@@ -6,9 +6,9 @@
 use extranet_proto::metric::{self, Metric};
 use extranet_proto::record::ObjectKind;
 
-use super::label::clean;
 use super::session::{Binding, Datum, Failure, Oid, Session};
 use super::walk;
+use crate::probe::label::clean;
 
 /// SNMPv2-MIB `system`.
 const SYSTEM: [u32; 7] = [1, 3, 6, 1, 2, 1, 1];

@@ -1,4 +1,4 @@
-//! Label values out of whatever octets a device sends.
+//! Label values out of whatever octets a device or a certificate holds.
 
 use extranet_proto::limits::LABEL_VALUE_BYTES;
 
