@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status};
 
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
+use crate::inventory::import::Files;
 use crate::lookup;
 use crate::pki::Authority;
 use crate::self_stats::{Stats, count};
@@ -207,11 +208,12 @@ impl AdminApi for Admin {
         self.called("import");
         let request = request.into_inner();
         let plan = move |store: &Store| {
-            store.plan_inventory(
-                &request.access_points_csv,
-                &request.targets_csv,
-                &request.actor,
-            )
+            let files = Files {
+                access_points: &request.access_points_csv,
+                targets: &request.targets_csv,
+                villages: &request.villages_csv,
+            };
+            store.plan_inventory(&files, &request.actor)
         };
         let planned = self.read(plan).await?;
         Ok(Response::new(self.change_inventory(planned).await?))

@@ -296,8 +296,9 @@ mod tests {
         pool.get()
             .unwrap()
             .execute_batch(
-                "INSERT INTO access_points VALUES ('a', 0, 50, '甲', 'county', 'centre', 'fibre', 'agent', '540121');
-                 INSERT INTO access_points VALUES ('a', 50, NULL, '乙', 'village', 'centre', 'fibre', 'agent', '');
+                "INSERT INTO access_points (ap_id, valid_from_us, valid_to_us, name, level, parent, medium, monitoring,
+                 division_code) VALUES ('a', 0, 50, '甲', 'county', 'centre', 'fibre', 'agent', '540121'),
+                 ('a', 50, NULL, '乙', 'village', 'centre', 'fibre', 'agent', '');
                  INSERT INTO alerts (name, ap_id, severity, cause, starts_ms, opened_us)
                  VALUES ('AccessPointDown', 'a', 'critical', 1, 1790000000000, 40);",
             )

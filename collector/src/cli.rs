@@ -82,11 +82,14 @@ struct TicketArgs {
 #[derive(Debug, Args)]
 struct ImportArgs {
     /// CSV of access points
-    #[arg(long, value_name = "FILE", required_unless_present = "targets")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["targets", "villages"])]
     access_points: Option<PathBuf>,
     /// CSV of targets
     #[arg(long, value_name = "FILE")]
     targets: Option<PathBuf>,
+    /// CSV of the register of villages
+    #[arg(long, value_name = "FILE")]
+    villages: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -378,10 +381,10 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
 
 async fn import(client: &mut AdminClient<Channel>, args: ImportArgs) -> Result<(), CliError> {
     let csv = |path: Option<PathBuf>| path.map_or(Ok(Vec::new()), |path| read(&path));
-    let (access_points_csv, targets_csv) = (csv(args.access_points)?, csv(args.targets)?);
     let request = wire::ImportRequest {
-        access_points_csv,
-        targets_csv,
+        access_points_csv: csv(args.access_points)?,
+        targets_csv: csv(args.targets)?,
+        villages_csv: csv(args.villages)?,
         actor: actor(),
     };
     imported(&client.import(request).await?.into_inner())

@@ -5,11 +5,12 @@
 
 pub mod add;
 pub mod import;
+pub(crate) mod stored;
+pub mod villages;
 
 use std::collections::{BTreeMap, HashMap};
 
 use extranet_proto::wire;
-use prost::Message;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::store::StoreError;
@@ -26,6 +27,13 @@ pub const MEDIA: [&str; 5] = ["fibre", "mobile", "satellite", "microwave", "othe
 pub const MONITORING: [&str; 3] = ["agent", "remote", "none"];
 /// What a target is: the access point's own device, something every site must reach, or a service.
 pub const TARGET_KINDS: [&str; 3] = ["router", "anchor", "service"];
+
+/// Zones of the extranet (网络区域): 公用网络区, 专用网络区, 互联网接入区.
+pub const ZONES: [&str; 3] = ["public", "private", "internet"];
+/// What network a line belongs to (网络类型): 电子政务外网, 县乡党政信息网, 部门专网. The classified 内网 is no choice.
+pub const NETWORK_KINDS: [&str; 3] = ["extranet", "party", "department"];
+/// How good coordinates are (坐标精度): 实测, 估计, 示意.
+pub const COORD_QUALITIES: [&str; 3] = ["surveyed", "estimated", "illustrative"];
 
 /// SNMP modules that agents have.
 pub const SNMP_MODULES: [&str; 2] = ["system", "if_mib"];
@@ -50,45 +58,25 @@ impl Inventory {
     pub(crate) fn load(connection: &Connection) -> Result<Self, StoreError> {
         let mut inventory = Self::default();
         let mut statement = connection
-            .prepare_cached(
-                "SELECT ap_id, name, level, parent, medium, monitoring, division_code FROM access_points \
-                 WHERE valid_to_us IS NULL",
-            )
+            .prepare_cached(&format!(
+                "SELECT {} FROM access_points WHERE valid_to_us IS NULL",
+                stored::ACCESS_POINT
+            ))
             .doing("reading access points")?;
         let rows = statement
-            .query_map([], |row| {
-                Ok(wire::AccessPointRow {
-                    ap_id: row.get(0)?,
-                    name: row.get(1)?,
-                    level: row.get(2)?,
-                    parent: row.get(3)?,
-                    medium: row.get(4)?,
-                    monitoring: row.get(5)?,
-                    division_code: row.get(6)?,
-                })
-            })
+            .query_map([], stored::access_point)
             .doing("reading access points")?;
         for row in rows {
             inventory.insert_access_point(row.doing("reading access points")?);
         }
         let mut statement = connection
-            .prepare_cached(
-                "SELECT ap_id, name, kind, address, vrf, tcp_port, snmp FROM targets WHERE valid_to_us IS NULL",
-            )
+            .prepare_cached(&format!(
+                "SELECT {} FROM targets WHERE valid_to_us IS NULL",
+                stored::TARGET
+            ))
             .doing("reading targets")?;
         let rows = statement
-            .query_map([], |row| {
-                let snmp: Option<Vec<u8>> = row.get(6)?;
-                Ok(wire::TargetRow {
-                    ap_id: row.get(0)?,
-                    name: row.get(1)?,
-                    kind: row.get(2)?,
-                    address: row.get(3)?,
-                    vrf: row.get(4)?,
-                    tcp_port: row.get(5)?,
-                    snmp: snmp.and_then(|bytes| wire::SnmpProbe::decode(bytes.as_slice()).ok()),
-                })
-            })
+            .query_map([], stored::target)
             .doing("reading targets")?;
         for row in rows {
             inventory.insert_target(row.doing("reading targets")?);
@@ -179,14 +167,16 @@ pub(crate) fn store(
     let now = Inventory::load(transaction)?;
     for row in &change.access_points {
         if now.access_point(&row.ap_id) != Some(row) {
-            store_access_point(transaction, now_us, row).doing("storing an access point")?;
+            stored::store_access_point(transaction, now_us, row)
+                .doing("storing an access point")?;
         }
     }
     for row in &change.targets {
         if now.target(&row.ap_id, &row.name) != Some(row) {
-            store_target(transaction, now_us, row).doing("storing a target")?;
+            stored::store_target(transaction, now_us, row).doing("storing a target")?;
         }
     }
+    villages::store(transaction, now_us, &change.villages)?;
     transaction
         .execute(
             "INSERT INTO inventory_changes (wall_us, actor, access_points, targets) VALUES (?1, ?2, ?3, ?4)",
@@ -198,62 +188,5 @@ pub(crate) fn store(
             ],
         )
         .doing("storing an inventory change")?;
-    Ok(())
-}
-
-fn store_access_point(
-    transaction: &Transaction<'_>,
-    now_us: i64,
-    row: &wire::AccessPointRow,
-) -> Result<(), rusqlite::Error> {
-    transaction
-        .prepare_cached(
-            "UPDATE access_points SET valid_to_us = ?2 WHERE ap_id = ?1 AND valid_to_us IS NULL",
-        )?
-        .execute(params![row.ap_id, now_us])?;
-    // OR REPLACE: a clock that was set back can bring the same microsecond again.
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO access_points (ap_id, valid_from_us, name, level, parent, medium, monitoring, \
-             division_code) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            row.ap_id,
-            now_us,
-            row.name,
-            row.level,
-            row.parent,
-            row.medium,
-            row.monitoring,
-            row.division_code
-        ])?;
-    Ok(())
-}
-
-fn store_target(
-    transaction: &Transaction<'_>,
-    now_us: i64,
-    row: &wire::TargetRow,
-) -> Result<(), rusqlite::Error> {
-    transaction
-        .prepare_cached(
-            "UPDATE targets SET valid_to_us = ?3 WHERE ap_id = ?1 AND name = ?2 AND valid_to_us IS NULL",
-        )?
-        .execute(params![row.ap_id, row.name, now_us])?;
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO targets (ap_id, name, valid_from_us, kind, address, vrf, tcp_port, snmp) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            row.ap_id,
-            row.name,
-            now_us,
-            row.kind,
-            row.address,
-            row.vrf,
-            row.tcp_port,
-            row.snmp.as_ref().map(Message::encode_to_vec)
-        ])?;
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod state;
 pub mod store;
 pub mod texts;
 
+pub mod divisions;
 pub mod inventory;
 pub mod plan;
 

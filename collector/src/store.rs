@@ -32,7 +32,8 @@ use tokio::sync::watch;
 
 use crate::alert::Alert;
 use crate::export::{CheckLabels, Definitions};
-use crate::inventory::Inventory;
+use crate::inventory::import::Files;
+use crate::inventory::{Inventory, villages};
 use crate::self_stats::Stats;
 use crate::state::State;
 
@@ -261,16 +262,12 @@ impl Store {
         status::status(&*self.read()?, request)
     }
 
-    /// Checks two CSV files (either may be empty) against the catalogue and says what importing them would change.
-    pub fn plan_inventory(
-        &self,
-        access_points_csv: &[u8],
-        targets_csv: &[u8],
-        actor: &str,
-    ) -> Result<Planned, StoreError> {
+    /// Checks CSV files (any of them may be empty) against the catalogue and says what importing them would change.
+    pub fn plan_inventory(&self, files: &Files<'_>, actor: &str) -> Result<Planned, StoreError> {
         let mut connection = self.read()?;
         let now = Inventory::load(&connection)?;
-        let planned = crate::inventory::import::plan(&now, access_points_csv, targets_csv, actor);
+        let register = villages::at(&connection, i64::MAX)?;
+        let planned = crate::inventory::import::plan(&now, &register, files, actor);
         rehearsed(&mut connection, planned)
     }
 

@@ -4,6 +4,7 @@ use extranet_proto::id::ApId;
 use extranet_proto::wire;
 
 use super::import::{Checker, difference};
+use super::villages::Register;
 use super::{CENTRE_AP, Inventory};
 use crate::store::Planned;
 
@@ -33,8 +34,8 @@ pub fn plan(now: &Inventory, request: &wire::AddAccessPointRequest) -> Planned {
         parent: or(&request.parent, known.map_or(CENTRE_AP, |ap| &ap.parent)),
         medium: or(&request.medium, known.map_or("other", |ap| &ap.medium)),
         monitoring: known.map_or_else(|| "remote".to_owned(), |ap| ap.monitoring.clone()),
-        division_code: known.map_or_else(String::new, |ap| ap.division_code.clone()),
         ap_id: ap_id.clone(),
+        ..known.cloned().unwrap_or_default()
     };
     let target = wire::TargetRow {
         ap_id,
@@ -48,7 +49,7 @@ pub fn plan(now: &Inventory, request: &wire::AddAccessPointRequest) -> Planned {
     let mut checker = Checker::new(now);
     checker.access_point("ap add", row);
     checker.target("ap add", target);
-    difference(now, checker, &request.actor)
+    difference(now, &Register::default(), checker, &request.actor)
 }
 
 /// `10.1.2.3` becomes `ap-10.1.2.3`, `fd00::1` becomes `ap-fd00--1`.

@@ -13,24 +13,42 @@ use std::net::IpAddr;
 use extranet_proto::id::ApId;
 use extranet_proto::{limits, wire};
 
-use super::{Inventory, LEVELS, MEDIA, MONITORING, SNMP_MODULES, TARGET_KINDS, rank};
+use super::villages::Register;
+use super::{
+    COORD_QUALITIES, Inventory, LEVELS, MEDIA, MONITORING, NETWORK_KINDS, SNMP_MODULES,
+    TARGET_KINDS, ZONES, rank,
+};
+use crate::divisions::Divisions;
 use crate::store::Planned;
 
 /// Names under which problems are reported.
 const ACCESS_POINTS_FILE: &str = "access-points.csv";
 const TARGETS_FILE: &str = "targets.csv";
+const VILLAGES_FILE: &str = "villages.csv";
 /// Longest name of a network device (IFNAMSIZ without its end), which a VRF is.
 const VRF_BYTES: usize = 15;
 /// Protocols of SNMP version 3 by their usual names (RFC 3414, 3826, 7860 and the common extensions).
 const AUTH_PROTOCOLS: [&str; 6] = ["MD5", "SHA-1", "SHA-224", "SHA-256", "SHA-384", "SHA-512"];
 const PRIVACY_PROTOCOLS: [&str; 4] = ["DES", "AES-128", "AES-192", "AES-256"];
 
-/// Checks both files against the inventory; an empty file has no rows.
-pub fn plan(now: &Inventory, access_points_csv: &[u8], targets_csv: &[u8], actor: &str) -> Planned {
+/// The files of an import; an empty one has no rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files<'a> {
+    /// Access points.
+    pub access_points: &'a [u8],
+    /// Targets.
+    pub targets: &'a [u8],
+    /// The register of villages.
+    pub villages: &'a [u8],
+}
+
+/// Checks all files against the inventory and the register.
+pub fn plan(now: &Inventory, register: &Register, files: &Files<'_>, actor: &str) -> Planned {
     let mut checker = Checker::new(now);
-    rows::access_points(ACCESS_POINTS_FILE, access_points_csv, &mut checker);
-    rows::targets(TARGETS_FILE, targets_csv, &mut checker);
-    difference(now, checker, actor)
+    rows::access_points(ACCESS_POINTS_FILE, files.access_points, &mut checker);
+    rows::targets(TARGETS_FILE, files.targets, &mut checker);
+    rows::villages(VILLAGES_FILE, files.villages, &mut checker);
+    difference(now, register, checker, actor)
 }
 
 /// Collects rows and what is wrong with them.
@@ -39,6 +57,7 @@ pub(super) struct Checker<'a> {
     problems: Vec<String>,
     access_points: Vec<(String, wire::AccessPointRow)>,
     targets: Vec<(String, wire::TargetRow)>,
+    villages: Vec<wire::VillageRow>,
     first_seen: HashMap<(String, Option<String>), String>,
 }
 
@@ -49,6 +68,7 @@ impl<'a> Checker<'a> {
             problems: Vec::new(),
             access_points: Vec::new(),
             targets: Vec::new(),
+            villages: Vec::new(),
             first_seen: HashMap::new(),
         }
     }
@@ -108,17 +128,69 @@ impl<'a> Checker<'a> {
         self.one_of(place, "level", &row.level, &LEVELS);
         self.one_of(place, "medium", &row.medium, &MEDIA);
         self.one_of(place, "monitoring", &row.monitoring, &MONITORING);
-        if row.division_code.len() > 12 || !row.division_code.chars().all(|c| c.is_ascii_digit()) {
+        // GEO-03: a code that is not in the table is never guessed at.
+        if !row.division_code.is_empty() && Divisions::built_in().get(&row.division_code).is_none()
+        {
             self.problem(
                 place,
                 "division_code",
                 format!(
-                    "'{}' is not a code (use up to 12 digits, or nothing)",
+                    "'{}' is not a division of the table (use a code of up to 12 digits, or nothing)",
                     shown(&row.division_code)
                 ),
             );
         }
+        self.details(place, &row);
         self.access_points.push((place.to_owned(), row));
+    }
+
+    /// Checks what only planners need; everything may be empty.
+    fn details(&mut self, place: &str, row: &wire::AccessPointRow) {
+        // SRC-14: the 内网 is classified, this product must not be used there.
+        if row.network_kind == "intranet" {
+            self.problem(
+                place,
+                "network_kind",
+                "the classified intranet (内网) must not be monitored with this product",
+            );
+        } else if !row.network_kind.is_empty() {
+            self.one_of(place, "network_kind", &row.network_kind, &NETWORK_KINDS);
+        }
+        for (column, value, allowed) in [
+            ("zone", &row.zone, &ZONES),
+            ("coord_quality", &row.coord_quality, &COORD_QUALITIES),
+        ] {
+            if !value.is_empty() {
+                self.one_of(place, column, value, allowed);
+            }
+        }
+        for (column, value) in [
+            ("department", &row.department),
+            ("isp", &row.isp),
+            ("ce_model", &row.ce_model),
+            ("contact_role", &row.contact_role),
+            ("remarks", &row.remarks),
+        ] {
+            self.text(place, column, value, limits::TEXT_BYTES);
+        }
+        if row.lon_e6.is_some() != row.lat_e6.is_some() {
+            self.problem(place, "lon", "lon and lat are only useful together");
+        }
+    }
+
+    /// Checks one row of the register of villages.
+    pub(super) fn village(&mut self, place: &str, row: wire::VillageRow) {
+        let known = Divisions::built_in().get(&row.code);
+        if row.code.len() != 12 || known.is_none_or(|division| division.rank != 4) {
+            let problem = format!(
+                "'{}' is not a village of the table (use its code of 12 digits)",
+                shown(&row.code)
+            );
+            self.problem(place, "code", problem);
+        }
+        self.once(place, VILLAGES_FILE, Some(&row.code));
+        self.text(place, "name", &row.name, limits::TEXT_BYTES);
+        self.villages.push(row);
     }
 
     /// Checks everything about a target that does not depend on other rows.
@@ -296,7 +368,12 @@ impl<'a> Checker<'a> {
 }
 
 /// What is left to do once everything is checked: the rows that differ, or the problems.
-pub(super) fn difference(now: &Inventory, mut checker: Checker<'_>, actor: &str) -> Planned {
+pub(super) fn difference(
+    now: &Inventory,
+    register: &Register,
+    mut checker: Checker<'_>,
+    actor: &str,
+) -> Planned {
     checker.references();
     let mut reply = wire::ImportReply::default();
     if !checker.problems.is_empty() {
@@ -320,6 +397,11 @@ pub(super) fn difference(now: &Inventory, mut checker: Checker<'_>, actor: &str)
         let old = now.target(&row.ap_id, &row.name);
         if tally(&mut reply, old, &row) {
             record.targets.push(row);
+        }
+    }
+    for row in checker.villages {
+        if tally(&mut reply, register.get(&row.code), &row) {
+            record.villages.push(row);
         }
     }
     let changes = reply.added + reply.changed > 0;

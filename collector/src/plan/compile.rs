@@ -343,7 +343,7 @@ mod tests {
             parent: parent.to_owned(),
             medium: "fibre".to_owned(),
             monitoring: monitoring.to_owned(),
-            division_code: String::new(),
+            ..Default::default()
         }
     }
 

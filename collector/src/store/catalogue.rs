@@ -12,7 +12,10 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Forward-only: number `n` in this list brings the schema from `n` to `n + 1`. A released file never changes.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_catalogue.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_catalogue.sql"),
+    include_str!("migrations/0002_inventory_details.sql"),
+];
 
 /// Idle connections that are kept: more only help when more queries than this run at once.
 const IDLE_CONNECTIONS: usize = 4;

@@ -130,6 +130,7 @@ pub(super) fn states_at(
                 medium: row.get(4)?,
                 monitoring: row.get(5)?,
                 division_code: row.get(6)?,
+                ..Default::default()
             };
             let state: Option<u8> = row.get(7)?;
             let state = state

@@ -1,6 +1,6 @@
 //! The catalogue as a function of the log: replayed, cut anywhere, in other groups.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
 use extranet_proto::block;
@@ -161,8 +161,12 @@ fn inventory() -> wire::InventoryChanged {
         level: "region".to_owned(),
         ..Default::default()
     });
-    let planned =
-        crate::inventory::import::plan(&now, access_points.as_bytes(), targets.as_bytes(), "t");
+    let files = Files {
+        access_points: access_points.as_bytes(),
+        targets: targets.as_bytes(),
+        villages: b"",
+    };
+    let planned = crate::inventory::import::plan(&now, &BTreeMap::new(), &files, "t");
     planned.record.expect("valid rows")
 }
 
@@ -623,7 +627,13 @@ fn plans_and_imports_are_rehearsed_before_they_are_logged() {
 
     let before = dump(&store);
     let planned = store
-        .plan_inventory(b"ap_id,name,level,parent\nnew,x,village,county\n", b"", "t")
+        .plan_inventory(
+            &Files {
+                access_points: b"ap_id,name,level,parent\nnew,x,village,county\n",
+                ..Files::default()
+            },
+            "t",
+        )
         .unwrap();
     assert_eq!(planned.reply.added, 1);
     let mut rows = String::from("ap_id,name,kind,address\n");
@@ -631,7 +641,15 @@ fn plans_and_imports_are_rehearsed_before_they_are_logged() {
         let row = format!("village,r{i},router,10.3.{}.{}\n", i / 250, i % 250 + 2);
         rows.push_str(&row);
     }
-    let planned = store.plan_inventory(b"", rows.as_bytes(), "t").unwrap();
+    let planned = store
+        .plan_inventory(
+            &Files {
+                targets: rows.as_bytes(),
+                ..Files::default()
+            },
+            "t",
+        )
+        .unwrap();
     assert!(planned.record.is_none());
     assert!(
         planned.reply.problems[0].contains("agent centre would get"),

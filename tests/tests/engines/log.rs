@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use extranet_collector::inventory::import::Files;
 use extranet_collector::self_stats::Stats;
 use extranet_collector::store::{Follower, Position, Store, StoreSettings, encode_log_record};
 use extranet_journal::{Cursor, Journal, Now, Options, WhenFull};
@@ -86,9 +87,14 @@ impl Log {
             site,\xe9\x98\xbf\xe6\x9c\x97\xe4\xb9\xa1,township,centre,fibre,agent,540121201\n";
         let targets = b"ap_id,name,kind,address,snmp_version,snmp_community\n\
             centre,core,anchor,192.0.2.1,,\nsite,ce,router,192.0.2.2,2c,public\n";
+        let files = Files {
+            access_points,
+            targets,
+            villages: b"",
+        };
         let planned = self
             .store
-            .plan_inventory(access_points, targets, "test")
+            .plan_inventory(&files, "test")
             .expect("a catalogue");
         let record = planned
             .record

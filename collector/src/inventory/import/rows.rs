@@ -1,5 +1,7 @@
 //! From the bytes of a CSV file to rows: encoding, header, columns, numbers.
 
+mod details;
+
 use csv::{ByteRecord, ReaderBuilder};
 use extranet_proto::{limits, wire};
 
@@ -11,7 +13,34 @@ const ROWS: usize = 200_000;
 
 const ACCESS_POINT_COLUMNS: Columns = Columns {
     required: &["ap_id", "name", "level"],
-    optional: &["parent", "medium", "monitoring", "division_code"],
+    optional: &[
+        "parent",
+        "medium",
+        "monitoring",
+        "division_code",
+        "department",
+        "zone",
+        "network_kind",
+        "uplinks",
+        "isp",
+        "contract_mbps",
+        "lon",
+        "lat",
+        "coord_quality",
+        "ipv4_prefix",
+        "ipv6_prefix",
+        "border_county",
+        "ce_model",
+        "ce_install_date",
+        "warranty_end",
+        "contact_role",
+        "remarks",
+    ],
+};
+
+const VILLAGE_COLUMNS: Columns = Columns {
+    required: &["code", "name"],
+    optional: &["rural_station"],
 };
 
 const TARGET_COLUMNS: Columns = Columns {
@@ -77,6 +106,23 @@ pub(super) fn access_points(file: &str, bytes: &[u8], checker: &mut Checker<'_>)
                 medium: row.or("medium", "other"),
                 monitoring: row.or("monitoring", "agent"),
                 division_code: row.get("division_code").to_owned(),
+                department: row.get("department").to_owned(),
+                zone: row.get("zone").to_owned(),
+                network_kind: row.or("network_kind", "extranet"),
+                uplinks: details::uplinks(row, checker),
+                isp: row.get("isp").to_owned(),
+                contract_kbps: details::contract_kbps(row, checker),
+                lon_e6: details::degrees(row, "lon", 180, checker),
+                lat_e6: details::degrees(row, "lat", 90, checker),
+                coord_quality: row.get("coord_quality").to_owned(),
+                ipv4_prefix: details::prefix::<ipnet::Ipv4Net>(row, "ipv4_prefix", checker),
+                ipv6_prefix: details::prefix::<ipnet::Ipv6Net>(row, "ipv6_prefix", checker),
+                border_county: details::border(row, checker),
+                ce_model: row.get("ce_model").to_owned(),
+                ce_install_date: details::date(row, "ce_install_date", checker),
+                warranty_end: details::date(row, "warranty_end", checker),
+                contact_role: row.get("contact_role").to_owned(),
+                remarks: row.get("remarks").to_owned(),
             };
             checker.access_point(&row.place, parsed);
         },
@@ -97,6 +143,17 @@ pub(super) fn targets(file: &str, bytes: &[u8], checker: &mut Checker<'_>) {
             snmp,
         };
         checker.target(&row.place, parsed);
+    });
+}
+
+pub(super) fn villages(file: &str, bytes: &[u8], checker: &mut Checker<'_>) {
+    read(file, bytes, &VILLAGE_COLUMNS, checker, |row, checker| {
+        let parsed = wire::VillageRow {
+            code: row.get("code").to_owned(),
+            name: row.get("name").to_owned(),
+            rural_station: details::yes(row, "rural_station", checker).unwrap_or_default(),
+        };
+        checker.village(&row.place, parsed);
     });
 }
 

@@ -1,5 +1,14 @@
 use super::*;
 
+fn plan(now: &Inventory, access_points: &[u8], targets: &[u8], actor: &str) -> Planned {
+    let files = Files {
+        access_points,
+        targets,
+        villages: b"",
+    };
+    super::plan(now, &Register::default(), &files, actor)
+}
+
 const ACCESS_POINTS: &str = include_str!("../../../../deploy/examples/access-points.csv");
 const TARGETS: &str = include_str!("../../../../deploy/examples/targets.csv");
 
@@ -160,4 +169,103 @@ fn other_encodings_and_sizes_are_refused_and_a_mark_is_not_a_name() {
         plan(&centre(), b"", b"\n", "test").reply,
         wire::ImportReply::default()
     );
+}
+
+#[test]
+fn what_planners_know_is_read_exactly() {
+    let file = "ap_id,name,level,division_code,department,zone,uplinks,isp,contract_mbps,lon,lat,coord_quality,\
+        ipv4_prefix,ipv6_prefix,ce_model,ce_install_date,warranty_end,contact_role,remarks\n\
+        a,甲,county,540230,区直单位,public,2,中国电信,12.5,89.68,28.56,illustrative,198.18.4.0/30,\
+        2001:DB8:1200::/48,R1,2011-07-01,2016-07-01,县政府办,\n";
+    let planned = plan(&centre(), file.as_bytes(), b"", "test");
+    assert_eq!(planned.reply.problems, Vec::<String>::new());
+    let row = &planned.record.expect("a row").access_points[0];
+    assert_eq!((row.uplinks, row.contract_kbps), (2, 12_500));
+    assert_eq!(
+        (row.lon_e6, row.lat_e6),
+        (Some(89_680_000), Some(28_560_000))
+    );
+    assert_eq!(row.ipv6_prefix, "2001:db8:1200::/48");
+    assert_eq!(row.network_kind, "extranet");
+    assert!(row.border_county, "康马县 is a border county by the table");
+}
+
+#[test]
+fn what_planners_know_is_checked() {
+    let file = "ap_id,name,level,division_code,zone,network_kind,uplinks,contract_mbps,lon,lat,coord_quality,\
+        ipv4_prefix,ipv6_prefix,border_county,ce_install_date\n\
+        a,甲,county,110101,dmz,intranet,many,-1,181,,guessed,198.18.4.1/30,2001:db8::1,yes,01.07.2011\n\
+        b,乙,county,,,other,17,0.0001,89.68,91,,10.0.0.0/33,x/64,2,2011-02-30\n";
+    let found = problems(file, "");
+    let expected = [
+        "csv:2: division_code: '110101' is not a division",
+        "csv:2: zone: unknown zone 'dmz' (use public, private, internet)",
+        "csv:2: network_kind: the classified intranet",
+        "csv:2: uplinks: 'many'",
+        "csv:2: contract_mbps: '-1'",
+        "csv:2: lon: '181'",
+        "csv:2: coord_quality: unknown coord_quality 'guessed'",
+        "csv:2: ipv4_prefix: '198.18.4.1/30'",
+        "csv:2: ipv6_prefix: '2001:db8::1'",
+        "csv:2: border_county: 'yes'",
+        "csv:2: ce_install_date: '01.07.2011'",
+        "csv:3: network_kind: unknown network_kind 'other'",
+        "csv:3: uplinks: '17'",
+        "csv:3: contract_mbps: '0.0001'",
+        "csv:3: lat: '91'",
+        "csv:3: lon: lon and lat are only useful together",
+        "csv:3: ipv4_prefix: '10.0.0.0/33'",
+        "csv:3: ipv6_prefix: 'x/64'",
+        "csv:3: border_county: '2'",
+        "csv:3: ce_install_date: '2011-02-30'",
+    ];
+    for text in expected {
+        assert!(
+            found.iter().any(|problem| problem.contains(text)),
+            "{text}: {found:#?}"
+        );
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn the_register_of_villages_is_imported_once() {
+    let now = centre();
+    let csv = "code,name,rural_station\n540121201201,松盘村委会,1\n540121201202,白定村委会,\n";
+    let files = Files {
+        villages: csv.as_bytes(),
+        ..Files::default()
+    };
+    let planned = super::plan(&now, &Register::default(), &files, "test");
+    let record = planned.record.expect("two villages");
+    let stations: Vec<bool> = record
+        .villages
+        .iter()
+        .map(|row| row.rural_station)
+        .collect();
+    assert_eq!(stations, [true, false]);
+    let register = record
+        .villages
+        .into_iter()
+        .map(|row| (row.code.clone(), row))
+        .collect();
+    let again = super::plan(&now, &register, &files, "test");
+    assert_eq!((again.reply.unchanged, again.record.is_none()), (2, true));
+
+    let csv = "code,name\n540121201,松盘乡\n540121201201,x\n540121201201,x\n540121201999,x\n";
+    let files = Files {
+        villages: csv.as_bytes(),
+        ..Files::default()
+    };
+    let found = super::plan(&now, &register, &files, "test").reply.problems;
+    for text in [
+        "csv:2: code: '540121201'",
+        "csv:4: name: '540121201201' stands at",
+        "csv:5: code",
+    ] {
+        assert!(
+            found.iter().any(|problem| problem.contains(text)),
+            "{text}: {found:#?}"
+        );
+    }
 }
