@@ -25,6 +25,8 @@ use extranet_proto::block;
 use extranet_proto::id::{AgentId, BootId, Incarnation};
 use extranet_proto::record::Record;
 use extranet_proto::session::Lane;
+use extranet_proto::wire;
+use extranet_proto::wire::log_record::Input;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use workload::FIBRE_RTT_US;
@@ -59,11 +61,12 @@ fn cpu_time() -> Duration {
 struct Collector {
     ingest: Ingest,
     store: Store,
+    stats: Arc<Stats>,
     _folder: tempfile::TempDir,
 }
 
 fn collector(with_catalogue: bool) -> Collector {
-    let folder = tempfile::tempdir_in(".").expect("the working folder is on a real disk");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("cargo made it");
     let stats = Arc::new(Stats::new());
     let options = Options {
         segment_bytes: 64 << 20,
@@ -87,22 +90,82 @@ fn collector(with_catalogue: bool) -> Collector {
         // It follows until the process ends.
         std::mem::forget(follower);
     }
-    let (ingest, _thread) =
-        Ingest::start(journal, Held::default(), store.clone(), clock, stats).expect("a thread");
+    let (ingest, _thread) = Ingest::start(
+        journal,
+        Held::default(),
+        store.clone(),
+        clock,
+        Arc::clone(&stats),
+    )
+    .expect("a thread");
     Collector {
         ingest,
         store,
+        stats,
         _folder: folder,
     }
 }
 
+/// Makes the agents known, each with the checks of the built-in plan, so that their results mean something.
+async fn enrol(collector: &Collector) {
+    let mut access_points = "ap_id,name,level,parent,medium,monitoring\n".to_owned();
+    for agent in 0..AGENTS {
+        access_points += &format!("ap-{agent},village {agent},village,centre,fibre,agent\n");
+    }
+    let targets = "ap_id,name,kind,address,tcp_port\n\
+                   centre,anchor4,anchor,192.0.2.1,443\n\
+                   centre,anchor6,anchor,2001:db8::1,443\n";
+    let planned = collector
+        .store
+        .plan_inventory(access_points.as_bytes(), targets.as_bytes(), "bench")
+        .expect("the catalogue can be read");
+    assert_eq!(planned.reply.problems, Vec::<String>::new());
+    let record = planned.record.expect("something to import");
+    let mut last = collector
+        .ingest
+        .log(Input::InventoryChanged(record))
+        .await
+        .expect("the disk has room");
+    for agent in 0..AGENTS {
+        let issued = wire::CertificateIssued {
+            agent_id: format!("agent-{agent}"),
+            ap_id: format!("ap-{agent}"),
+            certificate_digest: vec![0; 32],
+            ..wire::CertificateIssued::default()
+        };
+        last = collector
+            .ingest
+            .log(Input::CertificateIssued(issued))
+            .await
+            .expect("the disk has room");
+    }
+    collector
+        .store
+        .wait_applied(last)
+        .await
+        .expect("the follower runs");
+}
+
 /// One stream: `batches` batches, a window of them under way.
-async fn stream(ingest: Ingest, agent: usize, block: Arc<Vec<u8>>, count: u64, batches: u64) {
+/// Its times go on from batch to batch and end now, as those of a site that was cut off.
+async fn stream(
+    ingest: Ingest,
+    agent: usize,
+    block: Arc<Vec<u8>>,
+    count: u64,
+    batches: u64,
+    now_ms: i64,
+) {
     let (reply_to, mut replies) = mpsc::channel::<BatchReply>(WINDOW);
     let agent = AgentId::new(format!("agent-{agent}")).expect("allowed characters");
     let mut under_way = 0;
     for n in 0..batches {
         let records = block::decode(&block).expect("we packed it");
+        let boottime_ms =
+            |record: Option<&Record>| record.map_or(0, |record| record.time.boottime_ms);
+        let (first, last) = (boottime_ms(records.first()), boottime_ms(records.last()));
+        let after_ms = (batches - 1 - n) * (last - first).next_multiple_of(60_000);
+        let boot_to_wall_ms = now_ms.saturating_sub_unsigned(last + after_ms);
         let batch = NewBatch {
             agent: agent.clone(),
             incarnation: Incarnation(1),
@@ -110,7 +173,7 @@ async fn stream(ingest: Ingest, agent: usize, block: Arc<Vec<u8>>, count: u64, b
             first_sequence: n * count,
             count,
             samples: workload::value_count(&records) as u64,
-            boot_to_wall_ms: 1_790_000_000_000,
+            boot_to_wall_ms,
             time_certain: true,
             block: block.to_vec(),
             lane: Lane::Live,
@@ -136,21 +199,28 @@ async fn measure(name: &str, records: &[Record], batches: u64, with_catalogue: b
     let samples = workload::value_count(records) as u64 * batches * AGENTS as u64;
     let block = Arc::new(block::encode(records));
     let collector = collector(with_catalogue);
+    if with_catalogue {
+        enrol(&collector).await;
+    }
+    let applied_before = collector.store.applied_records();
     let (cpu, wall) = (cpu_time(), Instant::now());
+    let now_ms = Clock::system().read().wall_ms();
     let streams: Vec<_> = (0..AGENTS)
         .map(|agent| {
             let (ingest, block) = (collector.ingest.clone(), Arc::clone(&block));
             let count = records.len() as u64;
             extranet_agent::shell::spawn_named(
                 "stream",
-                stream(ingest, agent, block, count, batches),
+                stream(ingest, agent, block, count, batches, now_ms),
             )
         })
         .collect();
     for stream in streams {
         stream.await.expect("a stream does not panic");
     }
-    while with_catalogue && collector.store.applied_records() < batches * AGENTS as u64 {
+    while with_catalogue
+        && collector.store.applied_records() - applied_before < batches * AGENTS as u64
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (cpu, wall) = (
@@ -159,6 +229,13 @@ async fn measure(name: &str, records: &[Record], batches: u64, with_catalogue: b
     );
     let (logged, bytes) = collector.ingest.size();
     collector.ingest.stop().await;
+    let page = collector.stats.page();
+    for line in page
+        .lines()
+        .filter(|line| line.starts_with("extranet_collector_store_skipped_total"))
+    {
+        report(&format!("    {line}"));
+    }
     report(&format!(
         "{name:<52} {samples:>9} samples, {:>8.0} per CPU-second, {:>8.0} per second, {:.2} B each in the log ({logged} records)",
         samples as f64 / cpu,
