@@ -210,8 +210,8 @@ flush_interval = "1s"
 name = "anchor-icmp"
 probe = "icmp"
 target = "anchor"
-packets = 3
-packet_interval = "100ms"
+packets = 5
+packet_interval = "50ms"
 interval = "1s"
 [[plan.check]]
 name = "anchor-tcp"
@@ -230,8 +230,8 @@ media = ["fibre", "mobile", "satellite", "other"]
 [[inbound.check]]
 name = "inbound-icmp"
 probe = "icmp"
-packets = 3
-packet_interval = "100ms"
+packets = 5
+packet_interval = "50ms"
 interval = "1s"
 [[inbound.check]]
 name = "inbound-snmp"

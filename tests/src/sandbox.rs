@@ -289,6 +289,20 @@ impl Sandbox {
         agent
     }
 
+    /// Waits until everything in the log was read by the exporters; what they hold, they send when they stop.
+    pub fn wait_exported(&self, patience: Duration) {
+        wait_until("the export to catch up", patience, || {
+            let lag = self
+                .statistics()?
+                .sum("extranet_collector_export_lag_records");
+            if lag < 0.5 {
+                Ok(())
+            } else {
+                Err(format!("{lag} records behind"))
+            }
+        });
+    }
+
     /// No task or thread of the running collector has panicked.
     pub fn must_not_have_panicked(&self) {
         let statistics = self.statistics().unwrap_or_else(|error| panic!("{error}"));
@@ -357,12 +371,13 @@ impl Agent {
         Statistics::fetch(&self.place, self.statistics)
     }
 
-    /// Waits until the spool holds nothing that is not acknowledged.
-    pub fn wait_drained(&self, patience: Duration) {
+    /// Waits until no more records are without an acknowledgement than `live` results, which keep coming.
+    pub fn wait_drained(&self, live: u32, patience: Duration) {
+        let most = f64::from(live) + 0.5;
         wait_until(&format!("{} to be drained", self.name), patience, || {
             let statistics = self.statistics()?;
             let waiting = statistics.value("extranet_agent_spool_waiting_records")?;
-            if waiting < 0.5 {
+            if waiting < most {
                 Ok(())
             } else {
                 Err(format!("{waiting} records wait"))

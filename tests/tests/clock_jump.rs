@@ -95,6 +95,7 @@ fn a_clock_that_jumps_a_day_moves_no_result() {
         "results between {first} and {last}, the test ran from {started_ms} to {}",
         wall_ms()
     );
+    sandbox.wait_exported(PATIENCE);
     let status = sandbox.stop_collector();
     assert!(status.success(), "the collector stopped with {status}");
     let logged = oracle::logged(&sandbox.collector_state());

@@ -79,7 +79,7 @@ fn a_collector_without_room_acknowledges_nothing_and_catches_up_later() {
     wait_until("acknowledgements again", PATIENCE, || {
         more_than(before + 60.0, number(&agent, acknowledged))
     });
-    agent.wait_drained(PATIENCE);
+    agent.wait_drained(30, PATIENCE);
     let status = agent.stop();
     assert!(status.success(), "the agent stopped with {status}");
     let status = sandbox.stop_collector();
@@ -126,7 +126,7 @@ fn an_agent_without_room_goes_on_probing_and_counts_what_it_loses() {
         more_than(before + 60.0, number(&agent, acknowledged))
     });
     let lost = number(&agent, lost).unwrap();
-    agent.wait_drained(PATIENCE);
+    agent.wait_drained(30, PATIENCE);
     let status = agent.stop();
     assert!(status.success(), "the agent stopped with {status}");
     sandbox.must_not_have_panicked();

@@ -59,7 +59,7 @@ fn prometheus_takes_live_and_late_results() {
     proxy.set(Fault::Pass);
     let healed_ms = wall_ms();
     // A result from after the outage first, so that those of the outage are late for Prometheus too.
-    agent.wait_drained(PATIENCE);
+    agent.wait_drained(3, PATIENCE);
     wait_until("the results of the outage", PATIENCE, || {
         let range = "count_over_time(probe_success{ap_id=\"village\"}[60s])";
         let at = format!("{range} @ {}", healed_ms as f64 / 1_000.0);

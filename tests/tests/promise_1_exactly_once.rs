@@ -130,19 +130,10 @@ fn what_was_acknowledged_is_stored_exactly_once() {
     }
 
     // At rest: everything is acknowledged and exported.
-    agent.wait_drained(ms(60_000));
+    agent.wait_drained(30, ms(60_000));
     let status = agent.stop();
     assert!(status.success(), "the agent stopped with {status}");
-    wait_until("the export to catch up", ms(60_000), || {
-        let lag = sandbox
-            .statistics()?
-            .sum("extranet_collector_export_lag_records");
-        if lag < 0.5 {
-            Ok(())
-        } else {
-            Err(format!("{lag} records behind"))
-        }
-    });
+    sandbox.wait_exported(ms(60_000));
     sandbox.must_not_have_panicked();
     let status = sandbox.stop_collector();
     assert!(status.success(), "the collector stopped with {status}");
@@ -150,6 +141,11 @@ fn what_was_acknowledged_is_stored_exactly_once() {
     let spooled = oracle::spooled(&agent.state());
     let logged = oracle::logged(&sandbox.collector_state());
     logged.must_hold_what_was_acknowledged(&spooled);
+    let ledger = &spooled.ledger;
+    assert!(
+        ledger.waiting < 30 && ledger.damaged == 0 && ledger.dropped.is_empty(),
+        "{ledger:?}"
+    );
     let seconds = 15;
     let at_least = seconds * (5 * 4 + 1);
     let results = logged.results(None).len();

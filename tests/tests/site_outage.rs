@@ -11,6 +11,7 @@ use extranet_tests::namespace::{End, Namespace, connect};
 use extranet_tests::sandbox::{Sandbox, Settings};
 use extranet_tests::webhook::Webhook;
 
+/// Seven probes a slot: fewer than five give no verdict.
 const PLAN: &str = r#"
 [[plan]]
 name = "everywhere"
@@ -19,8 +20,9 @@ flush_interval = "500ms"
 name = "anchor-icmp"
 probe = "icmp"
 target = "anchor"
-packets = 1
-interval = "500ms"
+packets = 3
+packet_interval = "20ms"
+interval = "400ms"
 
 [[inbound]]
 name = "from outside"
@@ -28,8 +30,9 @@ from = ["centre", "parent"]
 [[inbound.check]]
 name = "inbound-icmp"
 probe = "icmp"
-packets = 1
-interval = "500ms"
+packets = 3
+packet_interval = "20ms"
+interval = "400ms"
 "#;
 
 const ACCESS_POINTS: &str = "ap_id,name,level,parent,medium,monitoring,division_code\n\
@@ -43,7 +46,7 @@ const TARGETS: &str = "ap_id,name,kind,address\n\
     village,ce,router,10.77.1.2\n";
 
 /// Between two results of one check, by the plan.
-const INTERVAL_MS: i64 = 500;
+const INTERVAL_MS: i64 = 400;
 
 /// How long the cable is out after the alert has come.
 const OUTAGE_AFTER_ALERT: Duration = Duration::from_secs(6);
@@ -164,7 +167,7 @@ fn a_pulled_cable_is_seen_alerted_resolved_and_filled_in() {
     wait_until("village to be up again", PATIENCE, || {
         state_is(&sandbox, "village", 1.0)
     });
-    village.wait_drained(PATIENCE);
+    village.wait_drained(20, PATIENCE);
     for family in ["4", "6"] {
         wait_until(
             &format!("what was measured meanwhile, family {family}"),
