@@ -61,10 +61,13 @@ fn prometheus_takes_live_and_late_results() {
     // A result from after the outage first, so that those of the outage are late for Prometheus too.
     agent.wait_drained(3, PATIENCE);
     wait_until("the results of the outage", PATIENCE, || {
-        let range = "count_over_time(probe_success{ap_id=\"village\"}[60s])";
-        let at = format!("{range} @ {}", healed_ms as f64 / 1_000.0);
-        let before = format!("{range} @ {}", cut_ms as f64 / 1_000.0);
-        let during = count(&prometheus.query(&at)?)? - count(&prometheus.query(&before)?)?;
+        let until = |ms: i64| {
+            let seconds = ms as f64 / 1_000.0;
+            let query =
+                format!("count_over_time(probe_success{{ap_id=\"village\"}}[60s] @ {seconds})");
+            count(&prometheus.query(&query)?)
+        };
+        let during = until(healed_ms)? - until(cut_ms)?;
         let expected = OUTAGE.as_secs_f64() * 2.0;
         if during > expected - 2.5 {
             Ok(())

@@ -23,6 +23,7 @@ target = "anchor"
 packets = 3
 packet_interval = "20ms"
 interval = "400ms"
+timeout = "300ms"
 
 [[inbound]]
 name = "from outside"
@@ -33,6 +34,7 @@ probe = "icmp"
 packets = 3
 packet_interval = "20ms"
 interval = "400ms"
+timeout = "300ms"
 "#;
 
 const ACCESS_POINTS: &str = "ap_id,name,level,parent,medium,monitoring,division_code\n\
