@@ -12,12 +12,14 @@
 )]
 mod workload;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use extranet_agent::clock::Clock;
 use extranet_collector::ingest::held::Held;
 use extranet_collector::ingest::{BatchReply, Ingest, NewBatch, Verdict, WINDOW};
+use extranet_collector::inventory::import::Files;
 use extranet_collector::self_stats::Stats;
 use extranet_collector::store::{LogReader, Position, Store, StoreSettings};
 use extranet_journal::{Cursor, Journal, Now, Options, Reader, WhenFull};
@@ -110,14 +112,23 @@ fn collector(with_catalogue: bool) -> Collector {
 async fn enrol(collector: &Collector) {
     let mut access_points = "ap_id,name,level,parent,medium,monitoring\n".to_owned();
     for agent in 0..AGENTS {
-        access_points += &format!("ap-{agent},village {agent},village,centre,fibre,agent\n");
+        writeln!(
+            access_points,
+            "ap-{agent},village {agent},village,centre,fibre,agent"
+        )
+        .expect("writing into a string cannot fail");
     }
     let targets = "ap_id,name,kind,address,tcp_port\n\
                    centre,anchor4,anchor,192.0.2.1,443\n\
                    centre,anchor6,anchor,2001:db8::1,443\n";
+    let files = Files {
+        access_points: access_points.as_bytes(),
+        targets: targets.as_bytes(),
+        villages: b"",
+    };
     let planned = collector
         .store
-        .plan_inventory(access_points.as_bytes(), targets.as_bytes(), "bench")
+        .plan_inventory(&files, "bench")
         .expect("the catalogue can be read");
     assert_eq!(planned.reply.problems, Vec::<String>::new());
     let record = planned.record.expect("something to import");
