@@ -229,7 +229,11 @@ impl Teller {
                     self.resend / 4
                 }
                 Err(error) => {
-                    tracing::warn!(target: "alert", url = self.url, error, "cannot tell a receiver, trying again");
+                    tracing::warn!(
+                        url = self.url,
+                        error,
+                        "cannot tell a receiver, trying again"
+                    );
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     backoff
                 }

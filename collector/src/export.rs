@@ -208,7 +208,6 @@ impl Work {
                 }
                 Err(error) => {
                     tracing::error!(
-                        target: "export",
                         name = self.config.name,
                         error = error_chain(&error),
                         "cannot read, trying again"
@@ -318,7 +317,6 @@ impl Work {
         {
             // The next one will be stored; until then a restart sends more again.
             tracing::error!(
-                target: "export",
                 name = self.config.name,
                 error = error_chain(&error),
                 "cannot store the cursor"
@@ -346,7 +344,7 @@ async fn wait(store: &Store, position: Position) -> Result<(), StoreError> {
         match tokio::time::timeout(PATIENCE, store.wait_applied(position)).await {
             Ok(done) => return done,
             Err(_) => {
-                tracing::warn!(target: "export", ?position, "the catalogue is behind the log");
+                tracing::warn!(?position, "the catalogue is behind the log");
             }
         }
     }

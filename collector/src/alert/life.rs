@@ -166,7 +166,7 @@ impl Alerts {
         self.open.insert(ap_id.to_owned(), open);
         self.changed = true;
         self.stats.alert_opened.inc();
-        tracing::warn!(target: "alert", ap_id, since_ms = now.since_ms, "alert opened");
+        tracing::warn!(ap_id, since_ms = now.since_ms, "alert opened");
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Alerts {
             .doing("closing an alert")?;
         self.changed = true;
         self.stats.alert_resolved.inc();
-        tracing::info!(target: "alert", ap_id, reason, "alert closed");
+        tracing::info!(ap_id, reason, "alert closed");
         Ok(())
     }
 }

@@ -95,7 +95,6 @@ impl Sender {
                     let samples = part.samples() as u64;
                     count_many(&self.stats.export_dropped, "refused", samples);
                     tracing::warn!(
-                        target: "export",
                         name = self.name,
                         samples,
                         error,
@@ -130,7 +129,7 @@ impl Sender {
             let target = [("target", self.name.clone())];
             self.stats.export_retries.get_or_create(&target).inc();
             let pause = pause.unwrap_or(backoff).min(BACKOFF_MAX);
-            tracing::warn!(target: "export", name = self.name, error, ?pause, "cannot send, trying again");
+            tracing::warn!(name = self.name, error, ?pause, "cannot send, trying again");
             backoff = (backoff * 2).min(BACKOFF_MAX);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}

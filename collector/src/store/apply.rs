@@ -243,7 +243,6 @@ fn follow(store: &Store, mut reader: Box<dyn LogReader>, stop: &AtomicBool) {
             && let Err(error) = read_group(&mut *reader, &mut group)
         {
             tracing::error!(
-                target: "store",
                 error = error_chain(&error),
                 "the ingest log cannot be read, trying again"
             );
@@ -263,7 +262,6 @@ fn follow(store: &Store, mut reader: Box<dyn LogReader>, stop: &AtomicBool) {
                 applier = None;
                 store.inner.stats.store_failed.inc();
                 tracing::error!(
-                    target: "store",
                     error = error_chain(&error),
                     "a transaction failed, trying again"
                 );

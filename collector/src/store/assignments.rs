@@ -356,7 +356,6 @@ fn current_plan(connection: &Connection) -> Result<Plan, StoreError> {
             Ok(plan) => Some(plan),
             Err(problems) => {
                 tracing::error!(
-                    target: "store",
                     %problems,
                     "the stored plan is not valid for this release, the built-in plan is used"
                 );

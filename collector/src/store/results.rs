@@ -111,7 +111,6 @@ impl Results {
                         .doing("storing a dropped range")?;
                 }
                 Body::Event(event) => tracing::info!(
-                    target: "store",
                     agent = batch.agent_id,
                     event = event.kind.label(),
                     value = event.value,
@@ -119,7 +118,6 @@ impl Results {
                     "an agent reports"
                 ),
                 Body::Security(event) => tracing::warn!(
-                    target: "store",
                     agent = batch.agent_id,
                     rule = event.rule.label(),
                     action = event.action.label(),

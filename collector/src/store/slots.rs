@@ -263,7 +263,6 @@ impl Watch {
         };
         if now_ms > self.last_ms.saturating_add(self.times.away_ms) {
             tracing::warn!(
-                target: "state",
                 from_ms = self.last_ms,
                 to_ms = now_ms,
                 "the collector did not watch, or its clock jumped"
@@ -296,7 +295,7 @@ impl Watch {
         slot: Slot,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        tracing::warn!(target: "state", slot, "the collector's clock was set back");
+        tracing::warn!(slot, "the collector's clock was set back");
         self.flush(transaction)?;
         runs::forget_from(transaction, slot, now_ms)?;
         self.heads = runs::heads(transaction)?;

@@ -187,7 +187,7 @@ impl Watch {
         if self.known.insert(ap_id.to_owned(), state) != Some(state) {
             runs::make_known(transaction, ap_id, now_us, state)?;
             count(&self.stats.state_changes, state.label());
-            tracing::info!(target: "state", ap_id, state = state.label(), "an access point changed");
+            tracing::info!(ap_id, state = state.label(), "an access point changed");
         }
         Ok(())
     }
