@@ -48,7 +48,7 @@ impl Running {
         };
         let (trigger, stages) = shutdown();
         let stats = Arc::new(Stats::new());
-        let cursor = log.store.export_cursor("engine").unwrap();
+        let cursor = log.store.export_cursor("engine").expect("a catalogue");
         let reader = log
             .journal
             .reader(cursor.map_or_else(Cursor::oldest, Cursor::after));
@@ -61,7 +61,7 @@ impl Running {
         };
         let exporter = Exporter::start(config, reader, &parts);
         Self {
-            exporter: exporter.unwrap(),
+            exporter: exporter.expect("a thread"),
             trigger,
             stats,
         }
@@ -80,8 +80,7 @@ fn filled(folder: &std::path::Path) -> (Log, i64) {
     log.site(begin);
     let ping = log.check("site", "anchor-icmp");
     let snmp = log.check("site", "router-snmp");
-    for minute in 0..5_u64 {
-        let at = begin + i64::try_from(minute).unwrap() * 60_000;
+    for (minute, at) in (0..5_u64).zip((begin..).step_by(60_000)) {
         let ok = result(
             ping,
             Outcome::Ok,
@@ -180,7 +179,7 @@ fn victoria_metrics_holds_every_value_at_its_time_and_none_twice() {
         Ok(())
     };
 
-    let running = Running::start(&log, &victoria.write_url(), Duration::from_secs(3_600));
+    let running = Running::start(&log, &victoria.write_url(), Duration::from_hours(1));
     wait_until("all values", PATIENCE, || look(&victoria));
     assert!(running.exporter.status().samples_sent > 20);
     running.stop();
@@ -215,9 +214,10 @@ fn an_engine_that_is_away_gets_everything_when_it_comes() {
     let running = Running::start(&log, &victoria.write_url(), Duration::ZERO);
     wait_until("a failed attempt", PATIENCE, || {
         let page = running.stats.page();
-        match page.contains("extranet_collector_export_retries_total{target=\"engine\"}") {
-            true => Ok(()),
-            false => Err(page),
+        if page.contains("extranet_collector_export_retries_total{target=\"engine\"}") {
+            Ok(())
+        } else {
+            Err(page)
         }
     });
     assert_eq!(log.store.export_cursor("engine").unwrap(), None);
@@ -247,7 +247,7 @@ fn prometheus_takes_the_same() {
             _ => Err(format!("{rows:?}")),
         }
     };
-    for lag in [Duration::from_secs(3_600), Duration::ZERO] {
+    for lag in [Duration::from_hours(1), Duration::ZERO] {
         let running = Running::start(&log, &prometheus.write_url(), lag);
         wait_until("everything acknowledged", PATIENCE, || {
             let status = running.exporter.status();
@@ -286,8 +286,26 @@ fn tell(log: &Log, urls: &[String]) -> (ShutdownTrigger, Vec<tokio::task::JoinHa
 fn stop(runtime: &Runtime, (trigger, tasks): (ShutdownTrigger, Vec<tokio::task::JoinHandle<()>>)) {
     trigger.advance(Stage::Flush);
     for task in tasks {
-        runtime.block_on(task).unwrap();
+        runtime
+            .block_on(task)
+            .expect("a sender that does not panic");
     }
+}
+
+/// So many minutes of pings behind `minute`; the last one.
+fn pings(log: &mut Log, check: u32, mut minute: i64, minutes: i64, answered: u64) -> i64 {
+    let outcome = if answered > 0 {
+        Outcome::Ok
+    } else {
+        Outcome::Failed
+    };
+    for _ in 0..minutes {
+        minute += 60_000;
+        let values = [(ICMP_SENT, 0, 5), (ICMP_RECEIVED, 0, answered)];
+        let body = result(check, outcome, Reason::None, &values);
+        log.batch("site", &[(minute, body)]);
+    }
+    minute
 }
 
 #[test]
@@ -296,9 +314,9 @@ fn an_incident_is_told_once_when_it_opens_and_once_when_it_closes() {
     let entered = runtime.enter();
     let folder = tempfile::tempdir().unwrap();
     let folders = [folder.path().join("one"), folder.path().join("two")];
-    folders
-        .iter()
-        .for_each(|folder| std::fs::create_dir(folder).unwrap());
+    for folder in &folders {
+        std::fs::create_dir(folder).unwrap();
+    }
     let webhooks = [Webhook::start(&Place::Host), Webhook::start(&Place::Host)];
     let mut alertmanagers =
         [0, 1].map(|i| Alertmanager::start(&Place::Host, &folders[i], &webhooks[i].url()));
@@ -337,25 +355,8 @@ fn an_incident_is_told_once_when_it_opens_and_once_when_it_closes() {
     log.site(begin);
     let ping = log.check("site", "anchor-icmp");
     let mut minute = begin;
-    let mut run = |log: &mut Log, minutes: i64, answered: u64| {
-        for _ in 0..minutes {
-            minute += 60_000;
-            let outcome = if answered > 0 {
-                Outcome::Ok
-            } else {
-                Outcome::Failed
-            };
-            let body = result(
-                ping,
-                outcome,
-                Reason::None,
-                &[(ICMP_SENT, 0, 5), (ICMP_RECEIVED, 0, answered)],
-            );
-            log.batch("site", &[(minute, body)]);
-        }
-    };
-    run(&mut log, 3, 5);
-    run(&mut log, 10, 0);
+    minute = pings(&mut log, ping, minute, 3, 5);
+    minute = pings(&mut log, ping, minute, 10, 0);
     let telling = tell(&log, &urls);
     heard(0, &["firing"]);
     let active = alertmanagers[0].active().unwrap();
@@ -383,7 +384,7 @@ fn an_incident_is_told_once_when_it_opens_and_once_when_it_closes() {
 
     // The site comes back while the first one is away.
     proxy.set(Fault::Cut);
-    run(&mut log, 5, 5);
+    pings(&mut log, ping, minute, 5, 5);
     heard(1, &["firing", "resolved"]);
     proxy.set(Fault::Pass);
     heard(0, &["firing", "resolved"]);

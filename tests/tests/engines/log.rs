@@ -43,7 +43,7 @@ impl Log {
         let (journal, _) =
             Journal::open(&folder.join("log"), options, Now { wall_ms: 0 }).expect("a new folder");
         let settings = StoreSettings {
-            silent_after: Duration::from_secs(300),
+            silent_after: Duration::from_mins(5),
             ..StoreSettings::default()
         };
         let store = Store::open(folder, settings, Arc::new(Stats::new())).expect("a catalogue");
