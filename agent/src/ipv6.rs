@@ -7,7 +7,8 @@
 //! - [`service`]: resolver, names and services (D1, D3, E1, E3);
 //! - [`report`]: what a run found, row by row, and its way to the collector and back;
 //! - [`run`]: one run of everything that this machine can do;
-//! - [`shown`]: a run as a table for the terminal, in Chinese and English.
+//! - [`shown`]: a run as a table for the terminal, in Chinese and English;
+//! - [`subjects`]: how people write what is looked at.
 //!
 //! Every socket is of the family of a literal address: a check of IPv6 can never fall back to IPv4 (V6-S7).
 
@@ -19,3 +20,4 @@ pub mod run;
 pub mod score;
 pub mod service;
 pub mod shown;
+pub mod subjects;

@@ -26,6 +26,7 @@ use crate::lookup;
 use crate::self_stats::{Stats, count};
 use crate::state::Cause;
 use crate::store::catalogue::Doing;
+use crate::store::readiness::{IPV6_LEVEL_FELL, levels_of};
 use crate::store::{Store, StoreError};
 use crate::texts::{Bilingual, Facts, Text};
 
@@ -56,7 +57,9 @@ pub(crate) struct Alert {
 
 /// Columns of [`Alert`], with the inventory as it was when the alert opened.
 const COLUMNS: &str = "a.alert_id, a.name, a.ap_id, a.severity, a.cause, a.starts_ms, a.ends_ms, a.close_reason, \
-     coalesce(p.name, a.ap_id), coalesce(p.level, ''), coalesce(p.division_code, '') FROM alerts a \
+     coalesce(p.name, a.ap_id), coalesce(p.level, ''), coalesce(p.division_code, ''), \
+     coalesce((SELECT c.cause FROM ipv6_changes c WHERE a.name = 'Ipv6LevelFell' AND c.ap_id = a.ap_id \
+     AND c.wall_ms >= a.starts_ms AND c.to_level < c.from_level ORDER BY c.wall_ms DESC LIMIT 1), '') FROM alerts a \
      LEFT JOIN access_points p ON p.ap_id = a.ap_id AND p.valid_from_us <= a.opened_us \
      AND (p.valid_to_us IS NULL OR p.valid_to_us > a.opened_us)";
 
@@ -64,21 +67,33 @@ fn alert(row: &Row<'_>) -> Result<Alert, rusqlite::Error> {
     let starts_ms = row.get(5)?;
     let ends_ms: Option<i64> = row.get(6)?;
     let reason: Option<String> = row.get(7)?;
-    let text = match reason.as_deref() {
-        None => Text::Down(Cause::from_number(row.get(4)?)),
-        Some("false_alarm") => Text::FalseAlarm,
-        Some("not_monitored") => Text::NotMonitored,
-        Some(_) => Text::Recovered,
+    let title: String = row.get(1)?;
+    let text = if title == IPV6_LEVEL_FELL {
+        let (from, to) = levels_of(row.get(4)?);
+        match reason.as_deref() {
+            None => Text::Ipv6Fell(from, to),
+            Some("not_monitored") => Text::Ipv6NotMonitored,
+            Some(_) => Text::Ipv6Recovered(from),
+        }
+    } else {
+        match reason.as_deref() {
+            None => Text::Down(Cause::from_number(row.get(4)?)),
+            Some("false_alarm") => Text::FalseAlarm,
+            Some("not_monitored") => Text::NotMonitored,
+            Some(_) => Text::Recovered,
+        }
     };
+    let check: String = row.get(11)?;
     let name: String = row.get(8)?;
     let facts = Facts {
         name: &name,
+        check: &check,
         since_ms: starts_ms,
         until_ms: ends_ms.unwrap_or(starts_ms),
     };
     Ok(Alert {
         id: row.get(0)?,
-        name: row.get(1)?,
+        name: title,
         ap_id: row.get(2)?,
         severity: row.get(3)?,
         level: row.get(9)?,

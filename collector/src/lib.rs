@@ -11,6 +11,7 @@ pub mod ingest;
 
 pub mod alert;
 pub mod export;
+pub mod ipv6;
 pub mod state;
 pub mod store;
 pub mod texts;

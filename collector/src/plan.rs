@@ -7,8 +7,8 @@
 //! flush_interval = "60s"
 //! [[plan.check]]
 //! name = "anchor-icmp"
-//! probe = "icmp"              # icmp, tcp, snmp
-//! target = "anchor"           # anchor, gateway, resolver, router, service
+//! probe = "icmp"              # icmp, tcp, snmp, ipv6
+//! target = "anchor"           # anchor, gateway, resolver, router, service; self (ipv6)
 //!
 //! [[inbound]]                 # what vantages measure of an access point's routers, from outside
 //! name = "reachability"
@@ -24,10 +24,13 @@
 
 pub mod compile;
 
+use std::net::{Ipv6Addr, SocketAddrV6};
 use std::str::FromStr;
 use std::time::Duration;
 
 use extranet_agent::config::reader::{Problems, Reader, read};
+use extranet_agent::ipv6::subjects::ServiceUrl;
+use extranet_proto::assignment::Ipv6Probe;
 use extranet_proto::id::CheckName;
 use extranet_proto::limits;
 
@@ -124,6 +127,8 @@ pub enum TargetPlan {
     Router,
     /// The access point's services.
     Service,
+    /// The agent's own machine: IPv6 readiness.
+    Itself,
 }
 
 impl FromStr for TargetPlan {
@@ -136,8 +141,9 @@ impl FromStr for TargetPlan {
             "resolver" => Self::Resolver,
             "router" => Self::Router,
             "service" => Self::Service,
+            "self" => Self::Itself,
             _ => {
-                return Err("use anchor, gateway, resolver, router, service".to_owned());
+                return Err("use anchor, gateway, resolver, router, service, self".to_owned());
             }
         })
     }
@@ -165,6 +171,8 @@ pub enum ProbePlan {
         /// Modules; empty = those of the target.
         modules: Vec<String>,
     },
+    /// The rubric of IPv6 readiness; the anchors come from the inventory.
+    Ipv6(Box<Ipv6Probe>),
 }
 
 /// An IP version as it is written in plans.
@@ -287,7 +295,7 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
             if !reader.has("target") {
                 reader.problem(
                     "target",
-                    "is missing (use anchor, gateway, resolver, router, service)",
+                    "is missing (use anchor, gateway, resolver, router, service, self)",
                 );
             }
             (reader.parsed("target", TargetPlan::Anchor), Vec::new())
@@ -308,6 +316,12 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     let timeout = reader.duration("timeout", usual, Duration::from_millis(10)..=longest);
     if timeout > interval {
         reader.problem("timeout", "must not be longer than the interval");
+    }
+    if inbound.is_none() && (kind == "ipv6") != (target == TargetPlan::Itself) {
+        reader.problem(
+            "target",
+            "the probe ipv6 and the target self belong together",
+        );
     }
     CheckPlan {
         name,
@@ -357,17 +371,42 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePl
         "snmp" => ProbePlan::Snmp {
             modules: words(reader, "modules", &[], &SNMP_MODULES),
         },
+        "ipv6" => ProbePlan::Ipv6(Box::new(ipv6_plan(reader))),
         other => {
             if !other.is_empty() {
                 reader.problem(
                     "probe",
-                    format!("unknown probe '{other}' (use icmp, tcp, snmp)"),
+                    format!("unknown probe '{other}' (use icmp, tcp, snmp, ipv6)"),
                 );
             }
             ProbePlan::Snmp {
                 modules: Vec::new(),
             }
         }
+    }
+}
+
+/// What the rubric of IPv6 readiness looks at beyond the inventory; checked in the form that agents read.
+fn ipv6_plan(reader: &mut Reader<'_>) -> Ipv6Probe {
+    let services = reader.list("services", Vec::<ServiceUrl>::new());
+    let count = services.len();
+    if count > limits::IPV6_SERVICES {
+        let most = limits::IPV6_SERVICES;
+        reader.problem("services", format!("{count} services, the most are {most}"));
+    }
+    let unset = (
+        Ipv6Addr::UNSPECIFIED,
+        SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 1, 0, 0),
+    );
+    Ipv6Probe {
+        resolver6: reader
+            .has("resolver6")
+            .then(|| reader.parsed("resolver6", unset.0)),
+        collector6: reader
+            .has("collector6")
+            .then(|| reader.parsed("collector6", unset.1)),
+        services: services.into_iter().map(|service| service.0).collect(),
+        ..Ipv6Probe::default()
     }
 }
 
@@ -409,7 +448,7 @@ mod tests {
             "plan.toml:6: plan[0].check[0].name: 'a b'",
             "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
             "plan.toml:10: plan[0].check[0].timeout: must not be longer",
-            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp)",
+            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, ipv6)",
             "families: \"5\" cannot be used: use 4, 6",
             "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",
             "inbound[0].check[0].packets",
@@ -420,5 +459,41 @@ mod tests {
             );
         }
         assert!(Plan::parse("plan.toml", "").is_err());
+    }
+
+    #[test]
+    fn an_ipv6_check_names_what_the_inventory_does_not() {
+        let text = "[[plan]]\nname = 'a'\n[[plan.check]]\nname = 'v6'\nprobe = 'ipv6'\ntarget = 'self'\n\
+            interval = '15m'\ncollector6 = '[fd00::1]:8443'\nresolver6 = 'fd00::53'\n\
+            services = ['https://portal.example', 'tcp://[fd00::9]:25']\n";
+        let plan = Plan::parse("plan", text).unwrap();
+        let ProbePlan::Ipv6(probe) = &plan.own[0].checks[0].probe else {
+            panic!("{plan:?}");
+        };
+        assert_eq!(probe.collector6, "[fd00::1]:8443".parse().ok());
+        assert_eq!(probe.resolver6, "fd00::53".parse().ok());
+        let services: Vec<(&str, u16, bool)> = probe
+            .services
+            .iter()
+            .map(|service| (service.host.as_str(), service.port, service.tls))
+            .collect();
+        assert_eq!(
+            services,
+            [("portal.example", 443, true), ("fd00::9", 25, false)]
+        );
+
+        let wrong = text
+            .replace("'self'", "'anchor'")
+            .replace("fd00::53", "10.0.0.1");
+        let problems = Plan::parse("plan", &wrong).unwrap_err().to_string();
+        for problem in [
+            "the probe ipv6 and the target self belong together",
+            "resolver6",
+        ] {
+            assert!(
+                problems.contains(problem),
+                "missing {problem} in {problems}"
+            );
+        }
     }
 }

@@ -16,6 +16,7 @@ mod assignments;
 pub(crate) mod catalogue;
 mod enrolment;
 mod exports;
+pub(crate) mod readiness;
 mod results;
 mod slots;
 mod status;
@@ -30,6 +31,7 @@ use extranet_proto::ranges::RangeSet;
 use extranet_proto::wire;
 use tokio::sync::watch;
 
+use self::readiness::Known;
 use crate::alert::Alert;
 use crate::export::{CheckLabels, Definitions};
 use crate::inventory::import::Files;
@@ -326,6 +328,11 @@ impl Store {
         wall_us: i64,
     ) -> Result<Vec<(wire::AccessPointRow, State)>, StoreError> {
         exports::states_at(&*self.read()?, wall_us)
+    }
+
+    /// IPv6 levels and scores as they were known at a time.
+    pub(crate) fn ipv6_at(&self, wall_us: i64) -> Result<Vec<(String, Known)>, StoreError> {
+        readiness::known_at(&*self.read()?, wall_us)
     }
 
     pub(crate) fn alerts_due(

@@ -5,6 +5,8 @@
 use time::UtcOffset;
 use time::macros::{format_description, offset};
 
+use extranet_agent::ipv6::rubric::Level;
+
 use crate::state::Cause;
 
 /// Characters of one SMS in UCS-2.
@@ -25,6 +27,12 @@ pub enum Text {
     FalseAlarm,
     /// It is not monitored any more.
     NotMonitored,
+    /// The IPv6 level of an access point fell, from and to.
+    Ipv6Fell(Level, Level),
+    /// It is back at this level.
+    Ipv6Recovered(Level),
+    /// Its IPv6 readiness is not measured any more.
+    Ipv6NotMonitored,
 }
 
 /// What a text is about.
@@ -32,6 +40,8 @@ pub enum Text {
 pub struct Facts<'a> {
     /// Name of the access point.
     pub name: &'a str,
+    /// The check that caused it; empty where there is none.
+    pub check: &'a str,
     /// Beginning, ms since 1970.
     pub since_ms: i64,
     /// End, ms since 1970; the beginning where there is none.
@@ -49,7 +59,7 @@ pub struct Bilingual {
 
 impl Text {
     #[cfg(test)]
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Down(Cause::None),
         Self::Down(Cause::Link),
         Self::Down(Cause::Device),
@@ -58,9 +68,13 @@ impl Text {
         Self::Recovered,
         Self::FalseAlarm,
         Self::NotMonitored,
+        Self::Ipv6Fell(Level::L5, Level::L0),
+        Self::Ipv6Recovered(Level::L5),
+        Self::Ipv6NotMonitored,
     ];
 
-    /// Templates: Chinese, English. `{name}`, `{since}` and `{minutes}` are filled in.
+    /// Templates: Chinese, English. `{name}`, `{check}`, `{from}`, `{to}`, `{since}` and `{minutes}` are filled
+    /// in.
     const fn templates(self) -> (&'static str, &'static str) {
         match self {
             Self::Down(Cause::Link) => (
@@ -91,6 +105,18 @@ impl Text {
                 "{name} 告警关闭：已停止监测（{since} 起中断）",
                 "{name} is not monitored any more (down since {since})",
             ),
+            Self::Ipv6Fell(..) => (
+                "{name} IPv6 等级由 {from} 降至 {to}，自 {since} 起（{check}）",
+                "{name}: the IPv6 level fell from {from} to {to} at {since} ({check})",
+            ),
+            Self::Ipv6Recovered(_) => (
+                "{name} IPv6 等级已恢复至 {from}，{since} 起下降 {minutes} 分钟",
+                "{name}: the IPv6 level is back at {from} after {minutes} min (fell at {since})",
+            ),
+            Self::Ipv6NotMonitored => (
+                "{name} 告警关闭：已停止 IPv6 检测（{since} 起降级）",
+                "{name}: IPv6 readiness is not measured any more (fell at {since})",
+            ),
         }
     }
 
@@ -103,8 +129,21 @@ impl Text {
         let since = local_minute(facts.since_ms);
         let minutes = ((facts.until_ms - facts.since_ms).max(0) / 60_000).to_string();
         let (zh, en) = self.templates();
+        let (from, to) = match self {
+            Self::Ipv6Fell(from, to) => (from.to_string(), to.to_string()),
+            Self::Ipv6Recovered(level) => (level.to_string(), String::new()),
+            _ => Default::default(),
+        };
+        let check = if facts.check.is_empty() {
+            "-"
+        } else {
+            facts.check
+        };
         let fill = |template: &str, name: &str| {
             template
+                .replace("{from}", &from)
+                .replace("{to}", &to)
+                .replace("{check}", check)
                 .replace("{since}", &since)
                 .replace("{minutes}", &minutes)
                 .replace("{name}", name)
@@ -133,6 +172,7 @@ mod tests {
     fn every_text_is_there_in_both_languages_and_fits_one_message() {
         let facts = Facts {
             name: &"最长的接入点位名称".repeat(20),
+            check: "V6-C1",
             since_ms: 1_790_000_000_000,
             until_ms: 1_790_000_000_000 + 99_999 * 60_000,
         };
@@ -162,6 +202,7 @@ mod tests {
     fn a_short_name_is_shown_whole() {
         let facts = Facts {
             name: "阿朗乡",
+            check: "V6-C1",
             since_ms: 1_790_000_000_000,
             until_ms: 1_790_000_000_000 + 15 * 60_000,
         };

@@ -4,11 +4,10 @@
 //! configuration: the collector from `collectors`, the resolver from /etc/resolv.conf.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use extranet_proto::assignment::{Ipv6Probe, Ipv6Service, Prefix6, Probe};
+use extranet_proto::assignment::{Ipv6Probe, Prefix6, Probe};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -17,6 +16,7 @@ use crate::ipv6::rubric::rubric;
 use crate::ipv6::run::run;
 use crate::ipv6::score::{Context, score};
 use crate::ipv6::shown::{Language, table};
+use crate::ipv6::subjects::ServiceUrl;
 use crate::measure::{Targets, first_resolver_v6};
 use crate::probe::{ObjectIds, Probes};
 
@@ -44,7 +44,7 @@ pub(super) struct CheckArgs {
     resolver: Option<Ipv6Addr>,
     /// A service that must be reached; may be repeated.
     #[arg(long = "service", value_name = "http[s]://HOST[:PORT]|tcp://HOST:PORT")]
-    services: Vec<ServiceArg>,
+    services: Vec<ServiceUrl>,
     /// The prefix that this access point was given.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<Prefix6>,
@@ -54,48 +54,6 @@ pub(super) struct CheckArgs {
     /// Language of the table.
     #[arg(long, value_enum, default_value_t)]
     language: Language,
-}
-
-#[derive(Debug, Clone)]
-struct ServiceArg(Ipv6Service);
-
-impl FromStr for ServiceArg {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (scheme, rest) = text
-            .split_once("://")
-            .ok_or("begins with http://, https:// or tcp://")?;
-        let (tls, usual) = match scheme {
-            "http" => (false, Some(80)),
-            "https" => (true, Some(443)),
-            "tcp" => (false, None),
-            _ => return Err("begins with http://, https:// or tcp://"),
-        };
-        let rest = rest.trim_end_matches('/');
-        let bracket_end = rest.rfind(']').unwrap_or(0);
-        let (host, port) = match rest.rfind(':').filter(|colon| *colon > bracket_end) {
-            Some(colon) => {
-                let (host, port) = rest.split_at(colon);
-                let port = port
-                    .trim_start_matches(':')
-                    .parse()
-                    .map_err(|_| "has a bad port")?;
-                (host, port)
-            }
-            None => (rest, usual.ok_or("needs a port")?),
-        };
-        let host = host.trim_matches(['[', ']']);
-        if host.is_empty() || port == 0 {
-            return Err("needs a host and a port");
-        }
-        Ok(Self(Ipv6Service {
-            name: host.to_owned(),
-            host: host.to_owned(),
-            port,
-            tls,
-        }))
-    }
 }
 
 /// Runs the rubric and gives the table.
@@ -157,38 +115,4 @@ async fn own_collector(config: &Config) -> Option<SocketAddrV6> {
         }
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_are_written_as_urls() {
-        let service = |text: &str| {
-            let parsed: Result<ServiceArg, _> = text.parse();
-            parsed.map(|ServiceArg(service)| (service.host, service.port, service.tls))
-        };
-        let ok = |host: &str, port, tls| Ok((host.to_owned(), port, tls));
-        assert_eq!(
-            service("https://portal.example"),
-            ok("portal.example", 443, true)
-        );
-        assert_eq!(
-            service("http://portal.example:8080/"),
-            ok("portal.example", 8080, false)
-        );
-        assert_eq!(service("tcp://[fd00::1]:53"), ok("fd00::1", 53, false));
-        assert_eq!(service("http://[fd00::1]"), ok("fd00::1", 80, false));
-        for bad in [
-            "portal.example",
-            "tcp://host",
-            "ftp://host",
-            "http://",
-            "http://h:x",
-            "tcp://h:0",
-        ] {
-            assert!(service(bad).is_err(), "{bad}");
-        }
-    }
 }

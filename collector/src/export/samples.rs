@@ -5,7 +5,7 @@
 //! - A value whose object is not defined yet (live results overtake the definitions of their segment after an outage)
 //!   waits for its definition; the cursor does not pass its record until then.
 //! - Each result gives `probe_duration_seconds`, `probe_success` when there was a verdict, and a series with the reason
-//!   when there is one; each tick gives `extranet_ap_state` and `extranet_ap_info`.
+//!   when there is one; each tick gives `extranet_ap_state`, `extranet_ap_info` and what is known of IPv6 readiness.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use extranet_proto::wire::log_record::Input;
 
 use super::remote_write::{Collected, Labels, labels};
 use crate::self_stats::{Stats, count, count_many};
+use crate::store::readiness::Known;
 use crate::store::{Position, Store, StoreError, new_records};
 
 /// Most results that wait for definitions; the oldest one goes first.
@@ -315,7 +316,29 @@ impl Sampler {
             ]);
             collected.push(series, at, 1.0);
         }
+        for (ap_id, known) in self.store.ipv6_at(wall_us)? {
+            readiness(&ap_id, &known, wall_ms, collected);
+        }
         Ok(())
+    }
+}
+
+/// Level and score. A score that does not count has a name of its own, so that no average takes it in (V6-S1).
+fn readiness(ap_id: &str, known: &Known, wall_ms: i64, collected: &mut Collected) {
+    let mut push = |name: &str, value: f64| {
+        let series = labels([("__name__", name), ("ap_id", ap_id)]);
+        collected.push(series, wall_ms, value);
+    };
+    push("extranet_ipv6_level", known.level.into());
+    push("extranet_ipv6_level_possible", known.possible.into());
+    push("extranet_ipv6_provisional", f64::from(!known.sufficient));
+    if let Some(hundredths) = known.hundredths {
+        let name = if known.sufficient {
+            "extranet_ipv6_score"
+        } else {
+            "extranet_ipv6_score_provisional"
+        };
+        push(name, f64::from(hundredths) / 100.0);
     }
 }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use extranet_proto::assignment::Family;
-use extranet_proto::wire;
+use extranet_proto::assignment::{Family, Ipv6Probe};
 use extranet_proto::wire::check::Probe;
+use extranet_proto::{limits, wire};
 use prost::Message;
 use ring::digest::{SHA256, digest};
 
@@ -31,7 +31,7 @@ pub struct Desired {
 /// A check without its ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesiredCheck {
-    /// anchor, gateway, resolver, router, service, inbound
+    /// anchor, gateway, resolver, router, service, self, inbound
     pub role: &'static str,
     /// The access point that the result is about.
     pub ap_id: String,
@@ -173,7 +173,31 @@ impl<'a> Compiled<'a> {
             }
             TargetPlan::Gateway => checks.symbolic("gateway", "@gateway", ap, vantage, check),
             TargetPlan::Resolver => checks.symbolic("resolver", "@resolver", ap, vantage, check),
+            TargetPlan::Itself => {
+                let mut check = check.clone();
+                if let ProbePlan::Ipv6(probe) = &mut check.probe {
+                    self.anchors_of(probe);
+                }
+                checks.symbolic("self", "@self", ap, vantage, &check);
+            }
         }
+    }
+}
+
+impl Compiled<'_> {
+    /// The anchors that an IPv6 check compares the families by: those with an address, in the default routing table.
+    fn anchors_of(&self, probe: &mut Ipv6Probe) {
+        for anchor in self.anchors.iter().filter(|anchor| anchor.vrf.is_empty()) {
+            match anchor.address.parse() {
+                Ok(IpAddr::V4(v4)) => probe.anchors4.push(v4),
+                Ok(IpAddr::V6(v6)) => probe.anchors6.push(v6),
+                Err(_) => {}
+            }
+        }
+        probe.anchors4.dedup();
+        probe.anchors6.dedup();
+        probe.anchors4.truncate(limits::IPV6_ANCHORS);
+        probe.anchors6.truncate(limits::IPV6_ANCHORS);
     }
 }
 
@@ -324,6 +348,7 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
             }
             Some((Probe::Snmp(snmp), None))
         }
+        ProbePlan::Ipv6(ipv6) => Some((Probe::Ipv6(ipv6.as_ref().into()), None)),
     }
 }
 
@@ -485,5 +510,23 @@ mod tests {
             &target("a", "b", "service", "fd00::2"),
         );
         assert_eq!(checks.list[0].instance, "[fd00::2]:443");
+    }
+
+    #[test]
+    fn an_ipv6_check_compares_the_families_by_the_anchors_of_the_inventory() {
+        let text = "[[plan]]\nname = 'a'\n[[plan.check]]\nname = 'v6'\nprobe = 'ipv6'\ntarget = 'self'\n\
+            families = [6]\ninterval = '15m'\n";
+        let (plan, inventory) = (Plan::parse("plan", text).unwrap(), inventory());
+        let compiled = Compiled::new(&plan, &inventory);
+        let desired = compiled.desired("a", "village", &["a".to_owned()]).unwrap();
+        let [check] = desired.checks.as_slice() else {
+            panic!("{desired:?}");
+        };
+        assert_eq!((check.role, check.address.as_str()), ("self", "@self"));
+        let Some(Probe::Ipv6(probe)) = &check.check.probe else {
+            panic!("{check:?}");
+        };
+        assert_eq!(probe.anchors4, ["10.0.0.1"]);
+        assert_eq!(probe.anchors6, ["fd00::1"]);
     }
 }

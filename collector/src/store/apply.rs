@@ -23,7 +23,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::watch;
 
 use super::catalogue::Doing;
-use super::{Position, Store, StoreError, assignments, enrolment, results, slots};
+use super::{Position, Store, StoreError, assignments, enrolment, readiness, results, slots};
 use crate::self_stats::count;
 
 /// Most records in one transaction: enough to spread its cost, few enough that readers see news within milliseconds.
@@ -384,6 +384,7 @@ struct Applier {
     results: results::Results,
     assignments: assignments::Compiler,
     watch: slots::Watch,
+    readiness: readiness::Readiness,
     effects: Effects,
     stats: Arc<crate::self_stats::Stats>,
 }
@@ -395,6 +396,7 @@ impl Applier {
             results: results::Results::load(transaction, Arc::clone(&stats))?,
             assignments: assignments::Compiler::new(Arc::clone(&stats)),
             watch: slots::Watch::load(transaction, &store.inner.settings, Arc::clone(&stats))?,
+            readiness: readiness::Readiness::new(Arc::clone(&stats)),
             effects: Effects::default(),
             stats,
         })
@@ -415,6 +417,7 @@ impl Applier {
             Input::Batch(batch) => {
                 let results = self.results.batch(transaction, &batch)?;
                 self.watch.results(transaction, &batch, &results)?;
+                self.readiness.results(transaction, now, &batch, &results)?;
                 self.watch.heartbeat(transaction, &batch.agent_id)?;
             }
             Input::SessionOpened(opened) => {
@@ -464,6 +467,7 @@ impl Applier {
         if let Some(change) = done.change {
             self.effects.assignment_change = Some(change);
         }
+        self.readiness.catalogue_changed(transaction, now_us)?;
         self.watch
             .catalogue_changed(transaction, *scope == assignments::Scope::Inventory)
     }
@@ -473,6 +477,7 @@ impl Applier {
         self.results.finish(transaction)?;
         self.watch.finish(transaction)?;
         self.effects.alerts_changed |= self.watch.take_alerts_changed();
+        self.effects.alerts_changed |= self.readiness.take_alerts_changed();
         Ok(std::mem::take(&mut self.effects))
     }
 }
