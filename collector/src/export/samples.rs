@@ -317,7 +317,7 @@ impl Sampler {
             collected.push(series, at, 1.0);
         }
         for (ap_id, known) in self.store.ipv6_at(wall_us)? {
-            readiness(&ap_id, &known, wall_ms, collected);
+            readiness(&ap_id, &known, at, collected);
         }
         Ok(())
     }
