@@ -177,6 +177,7 @@ impl<'a> Compiled<'a> {
                 let mut check = check.clone();
                 if let ProbePlan::Ipv6(probe) = &mut check.probe {
                     self.anchors_of(probe);
+                    probe.allotted_prefix = ap.ipv6_prefix.parse().ok();
                 }
                 checks.symbolic("self", "@self", ap, vantage, &check);
             }
@@ -516,7 +517,11 @@ mod tests {
     fn an_ipv6_check_compares_the_families_by_the_anchors_of_the_inventory() {
         let text = "[[plan]]\nname = 'a'\n[[plan.check]]\nname = 'v6'\nprobe = 'ipv6'\ntarget = 'self'\n\
             families = [6]\ninterval = '15m'\n";
-        let (plan, inventory) = (Plan::parse("plan", text).unwrap(), inventory());
+        let (plan, mut inventory) = (Plan::parse("plan", text).unwrap(), inventory());
+        inventory.insert_access_point(wire::AccessPointRow {
+            ipv6_prefix: "fd00:3::/48".to_owned(),
+            ..ap("village", "village", "town", "agent")
+        });
         let compiled = Compiled::new(&plan, &inventory);
         let desired = compiled.desired("a", "village", &["a".to_owned()]).unwrap();
         let [check] = desired.checks.as_slice() else {
@@ -526,6 +531,7 @@ mod tests {
         let Some(Probe::Ipv6(probe)) = &check.check.probe else {
             panic!("{check:?}");
         };
+        assert_eq!(probe.allotted_prefix, "fd00:3::/48");
         assert_eq!(probe.anchors4, ["10.0.0.1"]);
         assert_eq!(probe.anchors6, ["fd00::1"]);
     }
