@@ -264,7 +264,7 @@ fn poke(gateway: Ipv6Addr, zone: u32, last: Instant, started: Instant) -> Instan
     let sent = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))
         .and_then(|socket| socket.send_to(&[], SocketAddrV6::new(gateway, DISCARD, 0, zone)));
     if let Err(error) = sent {
-        tracing::debug!(target: "ipv6", %gateway, %error, "cannot send to the gateway");
+        tracing::debug!(%gateway, %error, "cannot send to the gateway");
     }
     now
 }

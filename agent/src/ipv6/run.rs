@@ -98,7 +98,7 @@ pub async fn measure(
     match run(probes, targets, probe, vrf, deadline).await {
         Ok(report) => Measured::ok(started.elapsed(), report.values()),
         Err(error) => {
-            tracing::warn!(target: "ipv6", %error, "cannot read the kernel's tables");
+            tracing::warn!(%error, "cannot read the kernel's tables");
             Measured::not_measured(Reason::LocalError, started.elapsed())
         }
     }

@@ -175,7 +175,6 @@ impl Readiness {
         let cause = failed.map_or("", |gate| gate.name.as_str());
         let cause = if fell { cause } else { "" };
         tracing::info!(
-            target: "ipv6",
             ap_id,
             from = %change.from,
             to = %change.to,
