@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what the tests need and passes them all: format, lints, documentation, every test. Run it as root: the
-# laboratory makes network namespaces and a small tmpfs. The last line says how many tests passed.
+# laboratory makes network namespaces, a small tmpfs and a container with a systemd of its own. The last line says how many tests passed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if [ "$(id -u)" -ne 0 ]; then
-  echo 'tests/run.sh: run me as root (network namespaces, nft, tmpfs)' >&2
+  echo 'tests/run.sh: run me as root (network namespaces, nft, tmpfs, containers)' >&2
   exit 1
 fi
 
@@ -14,6 +14,7 @@ fi
 install_missing \
   cc:gcc \
   curl:curl \
+  debootstrap:debootstrap \
   ip:iproute2 \
   nft:nftables \
   ping:iputils-ping \
@@ -22,6 +23,7 @@ install_missing \
   setpriv:util-linux \
   snmpd:snmpd \
   snmpget:snmp \
+  systemd-nspawn:systemd-container \
   victoria-metrics:victoria-metrics
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 

@@ -3,11 +3,13 @@
 mod ipv6;
 
 use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
@@ -40,7 +42,7 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         ticket_file: Option<PathBuf>,
     },
-    /// Turn a ticket into a certificate.
+    /// Turn a ticket into a certificate. Root does it as the owner of the state folder.
     Enrol(EnrolArgs),
     /// Check the configuration and list every problem.
     CheckConfig,
@@ -189,7 +191,9 @@ async fn run_until_stopped(config: Config) -> Result<(), Failure> {
 
 #[expect(clippy::print_stdout, reason = "the command line's own output")]
 async fn enrol_once(config: &Config, args: &EnrolArgs) -> Result<(), Failure> {
+    // The ticket first: it may be readable for root only.
     let ticket = ticket_of(args)?;
+    become_owner(&config.state_dir)?;
     prepare_state_dir(&config.state_dir)?;
     if !args.replace
         && let Some(identity) = Identity::load(&config.state_dir).map_err(RunError::from)?
@@ -212,6 +216,28 @@ async fn enrol_once(config: &Config, args: &EnrolArgs) -> Result<(), Failure> {
     identity.store(&config.state_dir).map_err(RunError::from)?;
     println!("enrolled as {}", identity.agent_id);
     Ok(())
+}
+
+/// Root enrols for the service: from here on as the owner of the state folder, so that the service can read what is
+/// written there. Where there is no folder yet, whoever runs this will own it.
+fn become_owner(state_dir: &Path) -> Result<(), Failure> {
+    let Ok(folder) = std::fs::metadata(state_dir) else {
+        return Ok(());
+    };
+    let (user, group) = (Uid::from_raw(folder.uid()), Gid::from_raw(folder.gid()));
+    if !Uid::effective().is_root() || user.is_root() {
+        return Ok(());
+    }
+    setgroups(&[group])
+        .and_then(|()| setgid(group))
+        .and_then(|()| setuid(user))
+        .map_err(|errno| Failure {
+            status: exit::BAD_STATE,
+            text: format!(
+                "cannot become user {user}, the owner of {}: {errno}",
+                state_dir.display()
+            ),
+        })
 }
 
 fn ticket_of(args: &EnrolArgs) -> Result<Ticket, Failure> {

@@ -11,6 +11,7 @@
 //! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts;
 //! - [`binary`]: where the real binaries are; [`sandbox`]: a collector with its engines and agents;
 //! - [`oracle`]: turns every acknowledgement into an obligation;
+//! - [`machine`]: a Debian machine with a systemd of its own, for packages;
 //! - [`rogue`]: a client that says whatever it likes; [`small_disk`]: a disk that can be full.
 //!
 //! The harness panics when something does not happen: that is how a test fails. A missing tool fails a test, it never
@@ -24,6 +25,7 @@ pub mod binary;
 pub mod clock;
 pub mod engine;
 pub mod http;
+pub mod machine;
 pub mod namespace;
 pub mod oracle;
 pub mod place;

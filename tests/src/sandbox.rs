@@ -421,7 +421,8 @@ fn metrics_url(address: SocketAddr) -> String {
     format!("http://{address}/metrics")
 }
 
-fn lock() -> Flock<File> {
+/// Waits until no other whole-system test runs, and keeps others waiting.
+pub(crate) fn lock() -> Flock<File> {
     let path = binary::profile_folder().join("laboratory.lock");
     let file = File::create(&path)
         .unwrap_or_else(|error| panic!("cannot create {}: {error}", path.display()));
