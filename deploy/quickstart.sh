@@ -197,10 +197,12 @@ ap_id,name,level,parent,medium,monitoring
 demo,Demonstration 示范点,county,centre,fibre,agent
 EOF
 cat >"$state/targets.csv" <<EOF
-ap_id,name,kind,address,tcp_port,snmp_version,snmp_port,snmp_community
-centre,loopback-v4,anchor,127.0.0.1,$victoria,,,
-centre,loopback-v6,anchor,::1,,,,
-demo,router,router,127.0.0.1,,2c,$snmp,$community
+ap_id,name,kind,address,tcp_port,host,path,tls,snmp_version,snmp_port,snmp_community
+centre,loopback-v4,anchor,127.0.0.1,$victoria,,,,,,
+centre,loopback-v6,anchor,::1,,,,,,,
+demo,router,router,127.0.0.1,,,,,2c,$snmp,$community
+demo,victoria,service,127.0.0.1,$victoria,,/health,,,,
+demo,collector,service,127.0.0.1,$collector,enrol.extranet.internal,,yes,,,
 EOF
 cat >"$state/plan.toml" <<EOF
 [[plan]]
@@ -222,6 +224,19 @@ interval = "1s"
 name = "router-snmp"
 probe = "snmp"
 target = "router"
+interval = "5s"
+[[plan.check]]
+name = "service-http"
+probe = "http"
+target = "service"
+contains = "OK"
+interval = "2s"
+# The collector's own certificate: its authority is nobody's but ours, so only what it shows is looked at.
+[[plan.check]]
+name = "service-tls"
+probe = "tls"
+target = "service"
+verify = false
 interval = "5s"
 
 [[inbound]]
@@ -281,10 +296,14 @@ all_arrived() {
     arrived 'probe_icmp_duration_seconds{ap_id="demo",check="anchor-icmp",family="6"} > 0' &&
     arrived 'extranet_tcp_connect_seconds{ap_id="demo",check="anchor-tcp"} > 0' &&
     arrived 'sysUpTime{ap_id="demo",check="router-snmp"} > 0' &&
-    arrived 'ifHCInOctets{ap_id="demo",check="router-snmp",ifName="lo"} > 0'
+    arrived 'ifHCInOctets{ap_id="demo",check="router-snmp",ifName="lo"} > 0' &&
+    arrived 'probe_http_status_code{ap_id="demo",check="service-http"} == 200' &&
+    arrived 'probe_http_duration_seconds{ap_id="demo",check="service-http",phase="processing"} > 0' &&
+    arrived 'probe_ssl_earliest_cert_expiry{ap_id="demo",check="service-tls"} > 0' &&
+    arrived 'probe_ssl_last_chain_info{ap_id="demo",check="service-tls",subject!=""}'
 }
 echo "== waiting for the first values (at most $VALUES_WITHIN s)"
-wait_for "$((VALUES_WITHIN - (SECONDS - started)))" 'values of ICMP v4 and v6, TCP and SNMP in VictoriaMetrics' all_arrived
+wait_for "$((VALUES_WITHIN - (SECONDS - started)))" 'values of ICMP v4 and v6, TCP, SNMP, HTTP and TLS in VictoriaMetrics' all_arrived
 echo "== all of them $((SECONDS - started)) s after the collector was started"
 ours status || fail 'status'
 

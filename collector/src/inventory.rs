@@ -25,8 +25,9 @@ pub const LEVELS: [&str; 5] = ["region", "prefecture", "county", "township", "vi
 pub const MEDIA: [&str; 5] = ["fibre", "mobile", "satellite", "microwave", "other"];
 /// How an access point is monitored: by an agent of its own, from vantages, or not at all.
 pub const MONITORING: [&str; 3] = ["agent", "remote", "none"];
-/// What a target is: the access point's own device, something every site must reach, or a service.
-pub const TARGET_KINDS: [&str; 3] = ["router", "anchor", "service"];
+/// What a target is: the access point's own device, something every site must reach, a service, or the name server that
+/// the site and all below it use.
+pub const TARGET_KINDS: [&str; 4] = ["router", "anchor", "service", "resolver"];
 
 /// Zones of the extranet (网络区域): 公用网络区, 专用网络区, 互联网接入区.
 pub const ZONES: [&str; 3] = ["public", "private", "internet"];

@@ -7,7 +7,7 @@
 //! flush_interval = "60s"
 //! [[plan.check]]
 //! name = "anchor-icmp"
-//! probe = "icmp"              # icmp, tcp, snmp, ipv6
+//! probe = "icmp"              # icmp, tcp, snmp, dns, http, tls, ipv6
 //! target = "anchor"           # anchor, gateway, resolver, router, service; self (ipv6)
 //!
 //! [[inbound]]                 # what vantages measure of an access point's routers, from outside
@@ -22,6 +22,7 @@
 //! All plans that match an access point's level and medium apply together, in the order of the file; the first of them
 //! that names a flush interval sets it.
 
+pub mod application;
 pub mod compile;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -33,6 +34,8 @@ use extranet_agent::ipv6::subjects::ServiceUrl;
 use extranet_proto::assignment::Ipv6Probe;
 use extranet_proto::id::CheckName;
 use extranet_proto::limits;
+
+use application::ApplicationPlan;
 
 use crate::inventory::import::check_word;
 use crate::inventory::{LEVELS, MEDIA, MONITORING, SNMP_MODULES};
@@ -173,6 +176,8 @@ pub enum ProbePlan {
     },
     /// The rubric of IPv6 readiness; the anchors come from the inventory.
     Ipv6(Box<Ipv6Probe>),
+    /// DNS, HTTP, TLS.
+    Application(ApplicationPlan),
 }
 
 /// An IP version as it is written in plans.
@@ -372,11 +377,14 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePl
             modules: words(reader, "modules", &[], &SNMP_MODULES),
         },
         "ipv6" => ProbePlan::Ipv6(Box::new(ipv6_plan(reader))),
+        kind if application::KINDS.contains(&kind) => {
+            ProbePlan::Application(ApplicationPlan::read(reader, kind))
+        }
         other => {
             if !other.is_empty() {
                 reader.problem(
                     "probe",
-                    format!("unknown probe '{other}' (use icmp, tcp, snmp, ipv6)"),
+                    format!("unknown probe '{other}' (use icmp, tcp, snmp, dns, http, tls, ipv6)"),
                 );
             }
             ProbePlan::Snmp {
@@ -448,7 +456,7 @@ mod tests {
             "plan.toml:6: plan[0].check[0].name: 'a b'",
             "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
             "plan.toml:10: plan[0].check[0].timeout: must not be longer",
-            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, ipv6)",
+            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, ipv6)",
             "families: \"5\" cannot be used: use 4, 6",
             "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",
             "inbound[0].check[0].packets",

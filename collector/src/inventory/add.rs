@@ -45,6 +45,7 @@ pub fn plan(now: &Inventory, request: &wire::AddAccessPointRequest) -> Planned {
         vrf: String::new(),
         tcp_port: 0,
         snmp: request.snmp.clone(),
+        service: None,
     };
     let mut checker = Checker::new(now);
     checker.access_point("ap add", row);

@@ -227,7 +227,27 @@ impl<'a> Checker<'a> {
         if let Some(snmp) = &row.snmp {
             self.snmp(place, snmp);
         }
+        if let Some(service) = &row.service {
+            self.service(place, service);
+        }
         self.targets.push((place.to_owned(), row));
+    }
+
+    /// By the rules that agents apply.
+    fn service(&mut self, place: &str, service: &wire::TargetService) {
+        if !service.host.is_empty()
+            && let Err(rule) = check_address(&service.host)
+        {
+            self.problem(place, "host", format!("'{}' {rule}", shown(&service.host)));
+        }
+        let path = service.path.as_str();
+        let ascii = path.chars().all(|c| c.is_ascii_graphic());
+        let fits = path.len() <= limits::HTTP_PATH_BYTES && ascii;
+        let good = path.is_empty() || (path.starts_with('/') && fits);
+        if !good {
+            let text = "must start with '/' and have no spaces and no letters outside of ASCII";
+            self.problem(place, "path", format!("'{}' {text}", shown(path)));
+        }
     }
 
     /// Secrets are never repeated in a problem.

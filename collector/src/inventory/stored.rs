@@ -40,11 +40,12 @@ pub(crate) fn access_point(row: &Row<'_>) -> Result<wire::AccessPointRow, rusqli
 }
 
 /// Columns of a target in the order of [`target`].
-pub(super) const TARGET: &str = "ap_id, name, kind, address, vrf, tcp_port, snmp";
+pub(super) const TARGET: &str = "ap_id, name, kind, address, vrf, tcp_port, snmp, service";
 
 /// Reads the columns of [`TARGET`].
 pub(super) fn target(row: &Row<'_>) -> Result<wire::TargetRow, rusqlite::Error> {
     let snmp: Option<Vec<u8>> = row.get(6)?;
+    let service: Option<Vec<u8>> = row.get(7)?;
     Ok(wire::TargetRow {
         ap_id: row.get(0)?,
         name: row.get(1)?,
@@ -53,6 +54,7 @@ pub(super) fn target(row: &Row<'_>) -> Result<wire::TargetRow, rusqlite::Error> 
         vrf: row.get(4)?,
         tcp_port: row.get(5)?,
         snmp: snmp.and_then(|bytes| wire::SnmpProbe::decode(bytes.as_slice()).ok()),
+        service: service.and_then(|bytes| wire::TargetService::decode(bytes.as_slice()).ok()),
     })
 }
 
@@ -114,7 +116,7 @@ pub(super) fn store_target(
         .execute(params![row.ap_id, row.name, now_us])?;
     transaction
         .prepare_cached(&format!(
-            "INSERT OR REPLACE INTO targets ({TARGET}, valid_from_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+            "INSERT OR REPLACE INTO targets ({TARGET}, valid_from_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
         ))?
         .execute(params![
             row.ap_id,
@@ -124,7 +126,50 @@ pub(super) fn store_target(
             row.vrf,
             row.tcp_port,
             row.snmp.as_ref().map(Message::encode_to_vec),
+            row.service.as_ref().map(Message::encode_to_vec),
             now_us,
         ])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Inventory;
+    use crate::store::catalogue::Pool;
+
+    #[test]
+    fn a_target_is_read_as_it_was_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = Pool::open(&folder.path().join("catalogue")).unwrap();
+        let mut connection = pool.get().unwrap();
+        let bare = wire::TargetRow {
+            ap_id: "centre".to_owned(),
+            name: "portal".to_owned(),
+            kind: "service".to_owned(),
+            address: "10.0.0.80".to_owned(),
+            tcp_port: 443,
+            ..Default::default()
+        };
+        let full = wire::TargetRow {
+            vrf: "vpn-gov".to_owned(),
+            snmp: Some(wire::SnmpProbe {
+                port: 161,
+                ..Default::default()
+            }),
+            service: Some(wire::TargetService {
+                host: "portal.example".to_owned(),
+                path: "/login".to_owned(),
+                tls: true,
+            }),
+            ..bare.clone()
+        };
+        for (now_us, row) in [(1, &bare), (2, &full), (3, &bare)] {
+            let transaction = connection.transaction().unwrap();
+            store_target(&transaction, now_us, row).unwrap();
+            transaction.commit().unwrap();
+            let now = Inventory::load(&connection).unwrap();
+            assert_eq!(now.target("centre", "portal"), Some(row));
+        }
+    }
 }

@@ -172,7 +172,15 @@ impl<'a> Compiled<'a> {
                 }
             }
             TargetPlan::Gateway => checks.symbolic("gateway", "@gateway", ap, vantage, check),
-            TargetPlan::Resolver => checks.symbolic("resolver", "@resolver", ap, vantage, check),
+            TargetPlan::Resolver => {
+                let registered = self.resolvers(ap);
+                for target in &registered {
+                    checks.target("resolver", &ap.ap_id, vantage, check, target);
+                }
+                if registered.is_empty() {
+                    checks.symbolic("resolver", "@resolver", ap, vantage, check);
+                }
+            }
             TargetPlan::Itself => {
                 let mut check = check.clone();
                 if let ProbePlan::Ipv6(probe) = &mut check.probe {
@@ -199,6 +207,21 @@ impl Compiled<'_> {
         probe.anchors6.dedup();
         probe.anchors4.truncate(limits::IPV6_ANCHORS);
         probe.anchors6.truncate(limits::IPV6_ANCHORS);
+    }
+}
+
+impl<'a> Compiled<'a> {
+    /// The name servers in the inventory that a site must use: its own ones, else those of the nearest access point
+    /// above it that has any.
+    fn resolvers(&self, ap: &wire::AccessPointRow) -> Vec<&'a wire::TargetRow> {
+        let at = self.inventory.access_point(&ap.ap_id).into_iter();
+        at.chain(self.inventory.ancestors(&ap.ap_id))
+            .map(|ap| {
+                let targets = self.inventory.targets_of(&ap.ap_id);
+                targets.filter(|target| target.kind == "resolver").collect()
+            })
+            .find(|found: &Vec<_>| !found.is_empty())
+            .unwrap_or_default()
     }
 }
 
@@ -350,6 +373,7 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
             Some((Probe::Snmp(snmp), None))
         }
         ProbePlan::Ipv6(ipv6) => Some((Probe::Ipv6(ipv6.as_ref().into()), None)),
+        ProbePlan::Application(application) => application.probe(target),
     }
 }
 
@@ -447,6 +471,29 @@ mod tests {
                 "inbound in 10.3.0.1 v4 of village by \"k1\"",
             ]
         );
+    }
+
+    #[test]
+    fn a_site_uses_the_nearest_name_servers_of_the_inventory_or_its_own() {
+        let plan = Plan::parse(
+            "plan",
+            "[[plan]]\nname = 'all'\n[[plan.check]]\nname = 'dns'\nprobe = 'dns'\nquery = 'portal.example'\n\
+             target = 'resolver'\nfamilies = [4]\n",
+        )
+        .unwrap();
+        let mut inventory = inventory();
+        let instances = |inventory: &Inventory, ap_id: &str| -> Vec<String> {
+            let desired = Compiled::new(&plan, inventory).desired("k", ap_id, &["k".to_owned()]);
+            let checks = desired.unwrap().checks;
+            checks.into_iter().map(|check| check.instance).collect()
+        };
+        assert_eq!(instances(&inventory, "village"), ["@resolver"]);
+        inventory.insert_target(target("centre", "ns", "resolver", "10.0.0.53"));
+        assert_eq!(instances(&inventory, "village"), ["10.0.0.53"]);
+        inventory.insert_target(target("county", "ns1", "resolver", "10.1.0.53"));
+        inventory.insert_target(target("county", "ns2", "resolver", "10.1.0.54"));
+        assert_eq!(instances(&inventory, "village"), ["10.1.0.53", "10.1.0.54"]);
+        assert_eq!(instances(&inventory, "centre"), ["10.0.0.53"]);
     }
 
     #[test]

@@ -48,6 +48,9 @@ const TARGET_COLUMNS: Columns = Columns {
     optional: &[
         "vrf",
         "tcp_port",
+        "host",
+        "path",
+        "tls",
         "snmp_version",
         "snmp_port",
         "snmp_community",
@@ -133,6 +136,7 @@ pub(super) fn targets(file: &str, bytes: &[u8], checker: &mut Checker<'_>) {
     read(file, bytes, &TARGET_COLUMNS, checker, |row, checker| {
         let tcp_port = port(row, "tcp_port", 0, checker);
         let snmp = snmp(row, checker);
+        let service = service(row, checker);
         let parsed = wire::TargetRow {
             ap_id: row.get("ap_id").to_owned(),
             name: row.get("name").to_owned(),
@@ -141,6 +145,7 @@ pub(super) fn targets(file: &str, bytes: &[u8], checker: &mut Checker<'_>) {
             vrf: row.get("vrf").to_owned(),
             tcp_port,
             snmp,
+            service,
         };
         checker.target(&row.place, parsed);
     });
@@ -172,6 +177,24 @@ fn port(row: &Row<'_>, column: &str, default: u32, checker: &mut Checker<'_>) ->
             }
         },
     }
+}
+
+fn service(row: &Row<'_>, checker: &mut Checker<'_>) -> Option<wire::TargetService> {
+    let tls = match row.get("tls") {
+        "yes" => true,
+        "" | "no" => false,
+        other => {
+            let problem = format!("unknown tls '{}' (use yes, no)", shown(other));
+            checker.problem(&row.place, "tls", problem);
+            false
+        }
+    };
+    let service = wire::TargetService {
+        host: row.get("host").to_owned(),
+        path: row.get("path").to_owned(),
+        tls,
+    };
+    (service != wire::TargetService::default()).then_some(service)
 }
 
 fn snmp(row: &Row<'_>, checker: &mut Checker<'_>) -> Option<wire::SnmpProbe> {

@@ -125,6 +125,27 @@ fn headers_are_checked() {
 }
 
 #[test]
+fn services_are_checked() {
+    let targets = "ap_id,name,kind,address,tcp_port,host,path,tls\n\
+        centre,a,service,10.0.0.1,443,portal.example,/login,yes\n\
+        centre,b,service,10.0.0.1,443,a b,login,perhaps\n\
+        centre,c,resolver,10.0.0.53,,,,no\n";
+    let found = problems("", targets);
+    assert_eq!(found.len(), 3, "{found:?}");
+    for expected in [
+        "targets.csv:3: host: 'a b' is not an address",
+        "targets.csv:3: path: 'login' must start with '/'",
+        "targets.csv:3: tls: unknown tls 'perhaps' (use yes, no)",
+    ] {
+        let found = found.join("\n");
+        assert!(
+            found.contains(expected),
+            "missing {expected:?} in:\n{found}"
+        );
+    }
+}
+
+#[test]
 fn targets_are_checked_and_secrets_never_repeated() {
     let targets = "ap_id,name,kind,address,vrf,tcp_port,snmp_version,snmp_community,snmp_user,snmp_auth_protocol,snmp_auth_password\n\
         centre,a,anchor,10.0.0.1/24,,,,,,,\n\
@@ -135,7 +156,7 @@ fn targets_are_checked_and_secrets_never_repeated() {
     let found = problems("", targets).join("\n");
     for expected in [
         "targets.csv:2: address: '10.0.0.1/24' is not an address",
-        "targets.csv:3: kind: unknown kind 'thing' (use router, anchor, service)",
+        "targets.csv:3: kind: unknown kind 'thing' (use router, anchor, service, resolver)",
         "targets.csv:3: address: '300.1.1.1'",
         "targets.csv:3: tcp_port: '70000' is not a port",
         "targets.csv:4: vrf:",

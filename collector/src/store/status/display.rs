@@ -1,9 +1,12 @@
 //! Values in words and units that people read.
 
 use extranet_proto::metric::{
-    ICMP_DUPLICATES, ICMP_HOP_LIMIT, ICMP_JITTER, ICMP_RECEIVED, ICMP_RTT_AVG, ICMP_RTT_MAX,
-    ICMP_RTT_MIN, ICMP_SENT, IF_NUMBER, Kind, Metric, SNMP_DURATION, SNMP_PDUS, SNMP_REQUESTS,
-    SYS_UP_TIME, TCP_CONNECT, Unit,
+    DNS_ADDITIONALS, DNS_ANSWERS, DNS_AUTHORITIES, DNS_LOOKUP, DNS_QUERY_SUCCEEDED, DNS_RCODE,
+    HTTP_BODY_LENGTH, HTTP_CONNECT, HTTP_CONTENT_LENGTH, HTTP_PROCESSING, HTTP_REDIRECTS,
+    HTTP_RESOLVE, HTTP_SSL, HTTP_STATUS, HTTP_TLS, HTTP_TRANSFER, HTTP_VERSION, ICMP_DUPLICATES,
+    ICMP_HOP_LIMIT, ICMP_JITTER, ICMP_RECEIVED, ICMP_RTT_AVG, ICMP_RTT_MAX, ICMP_RTT_MIN,
+    ICMP_SENT, IF_NUMBER, Kind, Metric, SNMP_DURATION, SNMP_PDUS, SNMP_REQUESTS, SYS_UP_TIME,
+    TCP_CONNECT, TLS_CHAIN_VALID, TLS_EARLIEST_EXPIRY, TLS_HANDSHAKE, TLS_NAME_VALID, Unit,
 };
 
 /// Name and value of a metric of the target itself; `None` for what only fills the line.
@@ -19,10 +22,25 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         TCP_CONNECT => "connect",
         SNMP_DURATION => "scrape",
         SNMP_PDUS => "values",
+        DNS_LOOKUP => "lookup",
+        DNS_ANSWERS => "answers",
+        DNS_RCODE => "rcode",
+        HTTP_STATUS => "status",
+        HTTP_RESOLVE => "resolve",
+        HTTP_CONNECT => "connect",
+        HTTP_TLS => "tls",
+        HTTP_PROCESSING => "processing",
+        HTTP_TRANSFER => "transfer",
+        HTTP_BODY_LENGTH => return Some(("body".to_owned(), octets(raw))),
+        TLS_EARLIEST_EXPIRY => return Some(("expires".to_owned(), day(raw))),
+        TLS_CHAIN_VALID => return Some(("chain".to_owned(), judged(raw))),
+        TLS_NAME_VALID => return Some(("name".to_owned(), judged(raw))),
+        TLS_HANDSHAKE => "handshake",
         SYS_UP_TIME => return Some(("uptime".to_owned(), uptime(raw))),
         IF_NUMBER => "interfaces",
         ICMP_DUPLICATES if raw == 0 => return None,
-        SNMP_REQUESTS => return None,
+        SNMP_REQUESTS | DNS_AUTHORITIES | DNS_ADDITIONALS | DNS_QUERY_SUCCEEDED => return None,
+        HTTP_CONTENT_LENGTH | HTTP_VERSION | HTTP_SSL | HTTP_REDIRECTS => return None,
         other => {
             let info = other.info()?;
             let name = match info.label {
@@ -43,6 +61,16 @@ fn plain(kind: Kind, unit: Unit, raw: u64) -> String {
         (Unit::One, Kind::Gauge) => raw.cast_signed().to_string(),
         (Unit::One, Kind::Counter) => raw.to_string(),
     }
+}
+
+/// Seconds since 1970 as the day in UTC.
+fn day(raw: u64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(raw.cast_signed())
+        .map_or_else(|_| raw.to_string(), |time| time.date().to_string())
+}
+
+fn judged(raw: u64) -> String {
+    if raw == 0 { "not valid" } else { "valid" }.to_owned()
 }
 
 /// Microseconds as "0.061 ms".
@@ -99,6 +127,11 @@ mod tests {
             display(SYS_UP_TIME, 27_390_600),
             Some(("uptime".to_owned(), "3 d 04:05:06".to_owned()))
         );
+        let pair = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
+        let expires = pair("expires", "2090-01-01");
+        assert_eq!(display(TLS_EARLIEST_EXPIRY, 3_786_912_000), expires);
+        assert_eq!(display(TLS_CHAIN_VALID, 0), pair("chain", "not valid"));
+        assert_eq!(display(HTTP_TRANSFER, 17), pair("transfer", "0.017 ms"));
         assert_eq!(display(Metric(9_999), 1), None);
         assert_eq!(octets(999), "999 B");
         assert_eq!(octets(1_000), "1.0 kB");
