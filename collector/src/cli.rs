@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use crate::config::{self, Config, ConfigError};
 use crate::{admin, serve};
 
+mod inventory;
 mod measure;
 mod status;
 
@@ -45,6 +46,9 @@ enum Command {
     Ticket(TicketCommand),
     /// Import access points and targets from CSV: all of it, or nothing and every problem
     Import(ImportArgs),
+    /// Inventories
+    #[command(subcommand)]
+    Inventory(inventory::InventoryCommand),
     /// Access points
     #[command(subcommand)]
     Ap(ApCommand),
@@ -213,6 +217,8 @@ enum CliError {
     #[error("{0}")]
     Problems(String),
     #[error(transparent)]
+    Generate(#[from] crate::inventory::generate::GenerateError),
+    #[error(transparent)]
     Serve(#[from] serve::ServeError),
     #[error("cannot start logging: {0}")]
     Logging(Box<dyn std::error::Error + Send + Sync>),
@@ -274,6 +280,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             say("configuration is valid");
             Ok(())
         }
+        Command::Inventory(command) => inventory::run(command),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -300,7 +307,7 @@ async fn ask(config: &Config, command: Command) -> Result<(), CliError> {
     let client = admin::connect(&config.state_dir).await;
     let mut client = client.map_err(|source| CliError::NotRunning { socket, source })?;
     match command {
-        Command::Serve | Command::CheckConfig => Ok(()),
+        Command::Serve | Command::CheckConfig | Command::Inventory(_) => Ok(()),
         Command::Ticket(TicketCommand::New(args)) => new_ticket(&mut client, args).await,
         Command::Import(args) => import(&mut client, args).await,
         Command::Ap(ApCommand::Add(args)) => add_access_point(&mut client, args).await,

@@ -146,6 +146,7 @@ struct Alias {
 
 impl Divisions {
     /// The table that this release ships.
+    #[expect(clippy::missing_panics_doc, reason = "a test reads the same bytes")]
     pub fn built_in() -> &'static Self {
         static BUILT_IN: OnceLock<Divisions> = OnceLock::new();
         BUILT_IN.get_or_init(|| {
@@ -306,6 +307,13 @@ impl Divisions {
     /// All divisions in the order of their codes.
     pub fn iter(&self) -> impl Iterator<Item = &Division> {
         self.by_code.values()
+    }
+
+    /// All divisions, each before those in it, siblings in the order of their codes.
+    pub fn iter_tree(&self) -> impl Iterator<Item = &Division> {
+        let mut tree: Vec<&Division> = self.iter().collect();
+        tree.sort_by_key(|division| (division.code12(), division.rank));
+        tree.into_iter()
     }
 
     /// Divisions of one level in the order of their codes.
@@ -475,7 +483,7 @@ mod tests {
         );
         assert!(refused(&wrong).contains("does not fit its level and code"));
         let code = line.split(',').next().unwrap();
-        let ninth = format!("{}9{}", &code[..9], &code[10..]);
+        let ninth = format!("{}9{}", code.get(..9).unwrap(), code.get(10..).unwrap());
         let wrong = table().replace(&line, &line.replace(code, &ninth));
         assert!(refused(&wrong).contains("tenth digit"));
     }

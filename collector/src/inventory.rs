@@ -4,6 +4,7 @@
 //! can be joined with the inventory as it was when it was measured.
 
 pub mod add;
+pub mod generate;
 pub mod import;
 pub(crate) mod stored;
 pub mod villages;
