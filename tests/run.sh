@@ -29,6 +29,8 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
 # A whole run never profits from incremental files, and they double the size of the target folder.
 export CARGO_INCREMENTAL=0
+# The last lines are read below.
+export CARGO_TERM_COLOR=never
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
 
@@ -38,15 +40,18 @@ step cargo clippy --locked --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' step cargo doc --locked --workspace --no-deps --document-private-items
 # The binaries that the scenarios start, with the features of the test build, so that nothing is compiled twice.
 step cargo build --locked --workspace --bins --tests
+EXTRANET_TEST_BINARIES=$(cd "${CARGO_TARGET_DIR:-target}/debug" && pwd)
+export EXTRANET_TEST_BINARIES
 step cargo test --locked --workspace --doc --quiet
 
+log=${CARGO_TARGET_DIR:-target}/tests.log
 if cargo nextest --version >/dev/null 2>&1; then
-  step cargo nextest run --locked --workspace --status-level slow --final-status-level slow --no-fail-fast 2>&1 | tee target/tests.log
+  step cargo nextest run --locked --workspace --status-level slow --final-status-level slow --no-fail-fast 2>&1 | tee "$log"
   # "Summary [ 61.2s] 214 tests run: 214 passed (3 slow), 0 skipped"
-  passed=$(sed -n 's/.*tests\{0,1\} run: \([0-9]*\) passed.*/\1/p' target/tests.log)
+  passed=$(sed -n 's/.*tests\{0,1\} run: \([0-9]*\) passed.*/\1/p' "$log")
 else
-  step cargo test --locked --workspace --lib --bins --tests --no-fail-fast 2>&1 | tee target/tests.log
-  passed=$(sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' target/tests.log | paste -sd+ | sed 's/^$/0/')
+  step cargo test --locked --workspace --lib --bins --tests --no-fail-fast 2>&1 | tee "$log"
+  passed=$(sed -n 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' "$log" | paste -sd+ | sed 's/^$/0/')
   passed=$((passed))
 fi
 [ "${passed:-0}" -gt 0 ] || { echo 'the runner reported no test' >&2; exit 1; }
