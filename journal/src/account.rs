@@ -12,7 +12,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::frame::{self, Header, Kind};
+use crate::frame::{self, COUNT_MAX, Header, Kind};
 use crate::ledger::{Drop, DropReason};
 use crate::marks::{Mark, Marks};
 use crate::scan::Scanner;
@@ -82,16 +82,20 @@ impl Account {
             tracing::warn!("journal's account is unreadable, counting anew");
             return Ok(account);
         };
+        // Frames that no account has: what would be written behind them might not be read.
+        let first_ordinal = scanner.header().first_ordinal;
+        let mut foreign = false;
         while let Some(frame) = scanner.next_frame()? {
+            foreign |= frame.ordinal != first_ordinal;
             match frame.kind {
                 Kind::Totals => account.apply_totals(frame.payload),
                 Kind::Marks => account.apply_marks(frame.payload),
-                _ => {}
+                _ => foreign = true,
             }
         }
         account.file.len = scanner.offset();
         account.file.seed = frame::seed(scanner.header().salt, 0);
-        account.file.rewrite = scanner.offset() != size;
+        account.file.rewrite = scanner.offset() != size || foreign;
         account.file.file = Some(scanner.into_file());
         Ok(account)
     }
@@ -293,6 +297,10 @@ impl Account {
             return;
         };
         let field = |n: usize| frame::u64_at(fixed, n * 8);
+        // All but the wall clock.
+        if (0..10).any(|n| field(n) > COUNT_MAX) {
+            return;
+        }
         let dropped = [field(2), field(3), field(4), field(5)];
         // Written by an unbalanced or different program: the frames before it are the better account.
         if field(1) + dropped.iter().sum::<u64>() + field(6) != field(0) {
@@ -319,7 +327,10 @@ impl Account {
         };
         for range in ranges.chunks_exact(16) {
             let start = frame::u64_at(range, 0).max(self.first_live);
-            self.marks.fill(start..frame::u64_at(range, 8), mark);
+            let end = frame::u64_at(range, 8);
+            if end <= COUNT_MAX {
+                self.marks.fill(start..end, mark);
+            }
         }
     }
 }
@@ -352,7 +363,7 @@ fn encode_marks(mark: Mark, ranges: &[Range<u64>]) -> Vec<u8> {
 fn decode_drop(bytes: &[u8]) -> Option<Drop> {
     let reason = *DropReason::ALL.get(usize::from(bytes[0]))?;
     let range = frame::u64_at(bytes, 9)..frame::u64_at(bytes, 17);
-    Some(Drop {
+    (range.start <= range.end).then(|| Drop {
         incarnation: frame::u64_at(bytes, 1),
         range,
         reason,

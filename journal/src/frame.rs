@@ -19,6 +19,9 @@ pub(crate) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
 pub(crate) const FRAME_LEN: usize = 16;
 pub(crate) const HEADER_LEN: usize = 2 * HEADER_COPY_LEN;
 pub(crate) const TRAILER_LEN: usize = 8;
+/// Ordinals, counts of records and ages in milliseconds beyond this were never written: no journal lives long enough.
+/// A file that names one is unreadable, so that sums of what is read do not overflow.
+pub(crate) const COUNT_MAX: u64 = 1 << 60;
 const HEADER_COPY_LEN: usize = 64;
 const VERSION: u8 = 1;
 const MAGIC: &[u8; 3] = b"xjl";
@@ -87,6 +90,13 @@ impl Header {
             age_ms: u64_at(copy, 48),
             wall_ms: u64_at(copy, 56).cast_signed(),
         })
+        .filter(Self::is_possible)
+    }
+
+    fn is_possible(&self) -> bool {
+        self.incarnation_start <= self.first_ordinal
+            && self.first_ordinal <= COUNT_MAX
+            && self.age_ms <= COUNT_MAX
     }
 }
 
@@ -233,6 +243,27 @@ mod tests {
         bad[100] ^= 1;
         assert_eq!(Header::decode(&bad), None);
         assert_eq!(Header::decode(&good[..40]), None);
+    }
+
+    #[test]
+    fn a_header_with_impossible_numbers_is_unreadable() {
+        let possible = header();
+        for impossible in [
+            Header {
+                incarnation_start: 1_001,
+                ..possible.clone()
+            },
+            Header {
+                first_ordinal: COUNT_MAX + 1,
+                ..possible.clone()
+            },
+            Header {
+                age_ms: COUNT_MAX + 1,
+                ..possible
+            },
+        ] {
+            assert_eq!(Header::decode(&impossible.encode()), None);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::account::Account;
 use crate::active::Active;
 use crate::error::JournalError;
-use crate::frame::HEADER_LEN;
+use crate::frame::{COUNT_MAX, HEADER_LEN};
 use crate::incarnations::Incarnations;
 use crate::journal::Journal;
 use crate::ledger::DropReason;
@@ -108,7 +108,7 @@ impl Journal {
             durable_end: next,
             opened_at: next,
             next_number,
-            age_ms: age_ms + if is_new { 0 } else { off_ms.unsigned_abs() },
+            age_ms: (age_ms + if is_new { 0 } else { off_ms.unsigned_abs() }).min(COUNT_MAX),
             wall_ms: now.wall_ms,
             aside_bytes,
             shared,

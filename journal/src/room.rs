@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::active::Active;
 use crate::error::{AppendError, JournalError, is_disk_full};
-use crate::frame::{HEADER_LEN, Header};
+use crate::frame::{COUNT_MAX, HEADER_LEN, Header};
 use crate::journal::Journal;
 use crate::ledger::{Drop, DropReason};
 use crate::options::{Now, WhenFull};
@@ -26,7 +26,7 @@ impl Journal {
             .wall_ms
             .saturating_sub(self.wall_ms)
             .clamp(0, AGE_STEP_MS_MAX);
-        self.age_ms += step.unsigned_abs();
+        self.age_ms = (self.age_ms + step.unsigned_abs()).min(COUNT_MAX);
         self.wall_ms = now.wall_ms;
     }
 

@@ -78,19 +78,32 @@ pub(crate) fn load(storage: &dyn Storage, number: u64) -> io::Result<Option<Load
     };
     if let Some((head, footer)) = footer
         && head.matches(frame::seed(loaded.header.salt, 0), &footer)
+        && let Some(incarnations) = incarnations_of(&loaded.header, head, &footer)
     {
         loaded.sealed.end_ordinal += u64::from(head.index);
         loaded.sealed.last_age_ms += u64::from(head.age);
-        for pair in footer[FRAME_LEN..].chunks_exact(16) {
-            loaded
-                .incarnations
-                .push((frame::u64_at(pair, 0), frame::u64_at(pair, 8)));
-        }
+        loaded.incarnations = incarnations;
         loaded.has_footer = true;
         return Ok(Some(loaded));
     }
     scan(&mut scanner, &mut loaded)?;
     Ok(Some(loaded))
+}
+
+/// Incarnations of a sealed segment; `None` when what the footer says is impossible.
+fn incarnations_of(header: &Header, head: FrameHead, footer: &[u8]) -> Option<Vec<(u64, u64)>> {
+    let end_ordinal = header.first_ordinal + u64::from(head.index);
+    let mut incarnations = vec![(header.incarnation, header.incarnation_start)];
+    let mut least = header.first_ordinal;
+    for pair in footer[FRAME_LEN..].chunks_exact(16) {
+        let start = frame::u64_at(pair, 8);
+        if !(least..=end_ordinal).contains(&start) {
+            return None;
+        }
+        incarnations.push((frame::u64_at(pair, 0), start));
+        least = start;
+    }
+    Some(incarnations)
 }
 
 fn scan(scanner: &mut Scanner, loaded: &mut Loaded) -> io::Result<()> {
@@ -131,12 +144,17 @@ fn read_footer(file: &dyn File, size: u64) -> io::Result<Option<(FrameHead, Vec<
         return Ok(None);
     }
     let footer_at = frame::u64_at(&trailer, 0);
-    let plausible = footer_at >= HEADER_LEN as u64 && footer_at + (FRAME_LEN as u64) <= trailer_at;
-    let len = trailer_at.wrapping_sub(footer_at);
-    if !plausible || len > frame::PAYLOAD_BYTES_MAX as u64 {
+    // Any bytes may stand there: a flash block that was erased and not written reads as ones.
+    let len = trailer_at
+        .checked_sub(footer_at)
+        .and_then(|len| usize::try_from(len).ok());
+    let Some(len) = len.filter(|len| (FRAME_LEN..=frame::PAYLOAD_BYTES_MAX).contains(len)) else {
+        return Ok(None);
+    };
+    if footer_at < HEADER_LEN as u64 {
         return Ok(None);
     }
-    let mut footer = vec![0; usize::try_from(len).unwrap_or(0)];
+    let mut footer = vec![0; len];
     if !read_exact_at(file, &mut footer, footer_at)? {
         return Ok(None);
     }

@@ -251,6 +251,22 @@ fn a_missing_or_garbled_segment_is_accounted_for() {
     }
 }
 
+/// Flash that was erased and not written reads as ones, a block that was allocated and not written as zeros. Without a
+/// look at a checksum, the last eight bytes of such a tail would be the offset of a footer.
+#[test]
+fn a_tail_that_was_never_written_costs_nothing() {
+    let sample = sample();
+    for name in segments(&sample.files) {
+        for (byte, len) in [(0xff, 8), (0xff, 4_096), (0, 8), (0, 4_096)] {
+            let mut files = sample.files.clone();
+            let bytes = files.get_mut(&name).unwrap();
+            bytes.resize(bytes.len() + len, byte);
+            let what = format!("{name} and {len} bytes {byte:#x}");
+            assert_eq!(inspect(&sample, &files, &what), BTreeSet::new(), "{what}");
+        }
+    }
+}
+
 /// Frames inside of a payload must not become records when the frame around them is damaged.
 #[test]
 fn a_payload_cannot_forge_records() {
