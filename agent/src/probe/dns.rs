@@ -287,3 +287,43 @@ fn text(record: &ParsedRecord<'_, &[u8]>, wanted: DnsType) -> Result<Option<Stri
             .map(|found| name(found.data().mname().to_string())),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TYPES: [DnsType; 4] = [DnsType::A, DnsType::Aaaa, DnsType::Ns, DnsType::Soa];
+
+    /// A header that claims records, and bytes behind it in which names often point somewhere.
+    fn hostile() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![
+            3 => 0_u8..20,
+            2 => Just(0xc0),
+            1 => any::<u8>(),
+        ];
+        (any::<[u8; 12]>(), prop::collection::vec(byte, 0..120)).prop_map(|(mut head, rest)| {
+            // Few questions, some records.
+            for (at, most) in [(4, 1), (6, 7), (8, 7), (10, 7)] {
+                head[at] = 0;
+                head[at + 1] &= most;
+            }
+            [&head[..], &rest[..]].concat()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn whatever_a_server_sends_is_judged(bytes in hostile(), which in 0_usize..4) {
+            if let Ok(message) = Message::from_octets(bytes.as_slice())
+                && let Some(summary) = Summary::of(&message, TYPES[which])
+            {
+                prop_assert!(summary.found.len() <= limits::DNS_EXPECTED + 1);
+                prop_assert!(summary.counts.iter().sum::<u64>() <= 21);
+            }
+        }
+    }
+}

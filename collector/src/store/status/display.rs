@@ -19,7 +19,7 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         ICMP_SENT => "sent",
         ICMP_RECEIVED => "received",
         ICMP_HOP_LIMIT => "hop limit",
-        TCP_CONNECT => "connect",
+        TCP_CONNECT | HTTP_CONNECT => "connect",
         SNMP_DURATION => "scrape",
         SNMP_PDUS => "values",
         DNS_LOOKUP => "lookup",
@@ -27,7 +27,6 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         DNS_RCODE => "rcode",
         HTTP_STATUS => "status",
         HTTP_RESOLVE => "resolve",
-        HTTP_CONNECT => "connect",
         HTTP_TLS => "tls",
         HTTP_PROCESSING => "processing",
         HTTP_TRANSFER => "transfer",
@@ -39,8 +38,8 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         SYS_UP_TIME => return Some(("uptime".to_owned(), uptime(raw))),
         IF_NUMBER => "interfaces",
         ICMP_DUPLICATES if raw == 0 => return None,
-        SNMP_REQUESTS | DNS_AUTHORITIES | DNS_ADDITIONALS | DNS_QUERY_SUCCEEDED => return None,
-        HTTP_CONTENT_LENGTH | HTTP_VERSION | HTTP_SSL | HTTP_REDIRECTS => return None,
+        SNMP_REQUESTS | DNS_AUTHORITIES | DNS_ADDITIONALS | DNS_QUERY_SUCCEEDED
+        | HTTP_CONTENT_LENGTH | HTTP_VERSION | HTTP_SSL | HTTP_REDIRECTS => return None,
         other => {
             let info = other.info()?;
             let name = match info.label {
