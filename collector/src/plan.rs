@@ -317,10 +317,11 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     let shortest = Duration::from_millis(limits::CHECK_INTERVAL_MS_MIN.into());
     let interval = reader.duration("interval", Duration::from_mins(1), shortest..=longest);
     let longest = Duration::from_millis(limits::CHECK_TIMEOUT_MS_MAX.into());
-    let usual = Duration::from_secs(if kind == "snmp" { 10 } else { 5 }).min(interval);
+    // A run that lasts until the next one is due would make the schedule skip every second run of a dead target.
+    let usual = Duration::from_secs(if kind == "snmp" { 10 } else { 5 }).min(interval * 4 / 5);
     let timeout = reader.duration("timeout", usual, Duration::from_millis(10)..=longest);
-    if timeout > interval {
-        reader.problem("timeout", "must not be longer than the interval");
+    if timeout >= interval {
+        reader.problem("timeout", "must be shorter than the interval");
     }
     if inbound.is_none() && (kind == "ipv6") != (target == TargetPlan::Itself) {
         reader.problem(
@@ -455,7 +456,7 @@ mod tests {
             "plan.toml:4: plan[0].colour",
             "plan.toml:6: plan[0].check[0].name: 'a b'",
             "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
-            "plan.toml:10: plan[0].check[0].timeout: must not be longer",
+            "plan.toml:10: plan[0].check[0].timeout: must be shorter",
             "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, ipv6)",
             "families: \"5\" cannot be used: use 4, 6",
             "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",

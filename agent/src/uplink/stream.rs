@@ -39,8 +39,11 @@ const BACKLOG_BLOCK_BYTES: usize = 8 << 10;
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// Urgent batches are at least this far apart, so that a flapping check does not send a batch per run.
 const URGENT_SPACING: Duration = Duration::from_millis(250);
-/// The ledger goes up at least this often, with the clocks.
-const LEDGER_INTERVAL: Duration = Duration::from_mins(10);
+/// The ledger goes up, with the clocks, once in this many flush intervals: a small share of what a flush costs.
+const FLUSHES_PER_LEDGER: u32 = 12;
+/// But at least this often on slow links, and no oftener than the other on fast ones.
+const LEDGER_INTERVAL_MAX: Duration = Duration::from_mins(10);
+const LEDGER_INTERVAL_MIN: Duration = Duration::from_secs(5);
 /// A batch without an acknowledgement for so long means that something on the way is stuck. A guess: far above the
 /// worst round trip and the collector's slowest disk.
 const ACK_TIMEOUT: Duration = Duration::from_mins(5);
@@ -369,7 +372,9 @@ impl<P: Prober> Exchange<'_, P> {
         let ledger_due = now >= self.ledger_at || drops != self.drops_seen;
         let clock_due = ledger_due || clock_steps != self.clock_steps_seen;
         let ledger = if ledger_due {
-            self.ledger_at = now + LEDGER_INTERVAL;
+            self.ledger_at = now
+                + (self.flush_interval() * FLUSHES_PER_LEDGER)
+                    .clamp(LEDGER_INTERVAL_MIN, LEDGER_INTERVAL_MAX);
             self.drops_seen = drops;
             Some(self.uplink.spool.ledger().await?)
         } else {
