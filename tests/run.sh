@@ -15,11 +15,13 @@ install_missing \
   cc:gcc \
   curl:curl \
   debootstrap:debootstrap \
+  dnsmasq:dnsmasq-base \
   ip:iproute2 \
   nft:nftables \
   ping:iputils-ping \
   prometheus-alertmanager:prometheus-alertmanager \
   prometheus:prometheus \
+  radvd:radvd \
   setpriv:util-linux \
   snmpd:snmpd \
   snmpget:snmp \

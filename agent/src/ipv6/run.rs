@@ -31,6 +31,10 @@ impl Surroundings<'_> {
     /// Runs a probe of one address, in the family of the address and no other.
     pub(super) async fn probe(&self, address: IpAddr, probe: Probe, time: Duration) -> Measured {
         let now = Instant::now();
+        // What there was no time for says nothing about its target.
+        if now >= self.deadline {
+            return Measured::not_measured(Reason::LocalError, Duration::ZERO);
+        }
         let deadline = self.deadline.min(now + time);
         let check = Check {
             id: CheckId(0),
