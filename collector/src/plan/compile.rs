@@ -2,10 +2,10 @@
 //! same order; ids and versions are given out by the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use extranet_proto::assignment::{Family, Ipv6Probe};
+use extranet_proto::assignment::{Family, Ipv6Probe, Ipv6Service};
 use extranet_proto::wire::check::Probe;
 use extranet_proto::{limits, wire};
 use prost::Message;
@@ -186,6 +186,7 @@ impl<'a> Compiled<'a> {
                 if let ProbePlan::Ipv6(probe) = &mut check.probe {
                     self.anchors_of(probe);
                     probe.allotted_prefix = ap.ipv6_prefix.parse().ok();
+                    self.names_of(ap, probe);
                 }
                 checks.symbolic("self", "@self", ap, vantage, &check);
             }
@@ -194,6 +195,43 @@ impl<'a> Compiled<'a> {
 }
 
 impl Compiled<'_> {
+    /// Resolver and services of an IPv6 check, where the plan names none: the nearest registered name server, and the
+    /// access point's own services that have a port and a name, or an IPv6 address.
+    fn names_of(&self, ap: &wire::AccessPointRow, probe: &mut Ipv6Probe) {
+        if probe.resolver6.is_none() {
+            let plain = |target: &&wire::TargetRow| target.vrf.is_empty();
+            let mut registered = self.resolvers(ap).into_iter().filter(plain);
+            probe.resolver6 = registered.find_map(|target| target.address.parse().ok());
+        }
+        if !probe.services.is_empty() {
+            return;
+        }
+        for target in self.inventory.targets_of(&ap.ap_id) {
+            let details = target.service.clone().unwrap_or_default();
+            let named = !details.host.is_empty();
+            let host = if named {
+                details.host
+            } else {
+                target.address.clone()
+            };
+            let Ok(port @ 1..) = u16::try_from(target.tcp_port) else {
+                continue;
+            };
+            if target.kind == "service"
+                && target.vrf.is_empty()
+                && host.parse::<Ipv4Addr>().is_err()
+            {
+                probe.services.push(Ipv6Service {
+                    name: target.name.clone(),
+                    host,
+                    port,
+                    tls: details.tls,
+                });
+            }
+        }
+        probe.services.truncate(limits::IPV6_SERVICES);
+    }
+
     /// The anchors that an IPv6 check compares the families by: those with an address, in the default routing table.
     fn anchors_of(&self, probe: &mut Ipv6Probe) {
         for anchor in self.anchors.iter().filter(|anchor| anchor.vrf.is_empty()) {
@@ -569,6 +607,17 @@ mod tests {
             ipv6_prefix: "fd00:3::/48".to_owned(),
             ..ap("village", "village", "town", "agent")
         });
+        inventory.insert_target(target("town", "ns", "resolver", "fd00::53"));
+        for (name, address, port) in [
+            ("v4", "10.3.0.9", 80),
+            ("mail", "mail.example", 25),
+            ("none", "x.example", 0),
+        ] {
+            inventory.insert_target(wire::TargetRow {
+                tcp_port: port,
+                ..target("village", name, "service", address)
+            });
+        }
         let compiled = Compiled::new(&plan, &inventory);
         let desired = compiled.desired("a", "village", &["a".to_owned()]).unwrap();
         let [check] = desired.checks.as_slice() else {
@@ -579,6 +628,13 @@ mod tests {
             panic!("{check:?}");
         };
         assert_eq!(probe.allotted_prefix, "fd00:3::/48");
+        assert_eq!(probe.resolver6, "fd00::53");
+        let services: Vec<(&str, u32)> = probe
+            .services
+            .iter()
+            .map(|service| (service.host.as_str(), service.port))
+            .collect();
+        assert_eq!(services, [("mail.example", 25)]);
         assert_eq!(probe.anchors4, ["10.0.0.1"]);
         assert_eq!(probe.anchors6, ["fd00::1"]);
     }
