@@ -74,10 +74,11 @@ impl Network {
         centre.ip(&["-6", "route", "add", "default", "via", "fd60::2"]);
         site.ip(&["route", "add", "default", "via", "10.60.1.1"]);
 
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a test can make a folder");
         let site_etc = PathBuf::from("/etc/netns").join(site.name());
-        std::fs::create_dir_all(&site_etc).unwrap();
-        std::fs::write(site_etc.join("resolv.conf"), "nameserver fd60::1\n").unwrap();
+        std::fs::create_dir_all(&site_etc).expect("root may write to /etc/netns");
+        std::fs::write(site_etc.join("resolv.conf"), "nameserver fd60::1\n")
+            .expect("root may write to /etc/netns");
         let mut dnsmasq = centre.place().command("dnsmasq");
         dnsmasq.args([
             "--keep-in-foreground",
@@ -112,7 +113,7 @@ impl Network {
             .folder
             .path()
             .join(format!("radvd-{lifetime_seconds}.conf"));
-        std::fs::write(&path, configuration).unwrap();
+        std::fs::write(&path, configuration).expect("the test's folder is writable");
         let mut radvd = self.router.place().command("radvd");
         radvd
             .args(["--nodaemon", "--logmethod", "stderr", "--config"])
@@ -159,9 +160,9 @@ impl Network {
             .args(["--collector", "[fd60::1]:80", "--resolver", "fd60::1"])
             .args(["--service", "http://portal.lab", "--prefix", "fd60:1::/48"])
             .output()
-            .unwrap();
+            .expect("the agent starts");
         assert!(output.status.success(), "{output:?}");
-        Shown(String::from_utf8(output.stdout).unwrap())
+        Shown(String::from_utf8(output.stdout).expect("the table is text"))
     }
 }
 
@@ -192,7 +193,9 @@ impl Shown {
 
 /// A home page over IPv6. Its thread ends with the test process.
 fn portal(centre: &Namespace) {
-    let listener = centre.enter(|| TcpListener::bind("[fd60::1]:80")).unwrap();
+    let listener = centre
+        .enter(|| TcpListener::bind("[fd60::1]:80"))
+        .expect("root may listen on port 80");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
