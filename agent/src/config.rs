@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 pub mod reader;
 
+pub use reader::ConfigError;
 use reader::{Problems, Reader, read};
 
 /// Where the configuration stands when nobody says otherwise.
@@ -86,30 +87,10 @@ impl Default for Config {
     }
 }
 
-/// Why there is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It was read and is wrong.
-    #[error(transparent)]
-    Problems(#[from] Problems),
-}
-
 impl Config {
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok(Self::parse(&path.display().to_string(), &text)?)
+        reader::load(path, Self::parse)
     }
 
     /// Reads a text; `origin` names it in problems.

@@ -18,7 +18,8 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+pub use prometheus_client::registry::Registry;
+use prometheus_client::registry::Unit;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -32,22 +33,26 @@ pub fn count(counters: &Counters, reason: &'static str, many: u64) {
     counters.get_or_create(&[("reason", reason)]).inc_by(many);
 }
 
+/// Declares `Stats`: one field per fact, registered under a prefix. Both programs use it, each with its own list.
+///
+/// A field is `name: Kind = "metric_name" [, Unit]`; its first doc comment is the help text of the metric.
+#[macro_export]
 macro_rules! statistics {
-    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $name:literal $(, $unit:expr)?;)+) => {
-        /// All statistics of one agent.
+    ($prefix:literal; $($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $name:literal $(, $unit:expr)?;)+) => {
+        /// All statistics of one process. Handles are cheap to clone; updating one takes no lock that matters.
         #[derive(Debug)]
         pub struct Stats {
-            registry: Registry,
+            registry: $crate::self_stats::Registry,
             $($(#[doc = $doc])+ pub $field: $kind,)+
         }
 
         impl Stats {
             /// All at zero.
             pub fn new() -> Self {
-                let mut registry = Registry::with_prefix("extranet_agent");
+                let mut registry = $crate::self_stats::Registry::with_prefix($prefix);
                 $(
                     let $field = <$kind>::default();
-                    statistics!(@register registry, $field, $name, concat!($($doc),+) $(, $unit)?);
+                    $crate::statistics!(@register registry, $field, $name, concat!($($doc),+) $(, $unit)?);
                 )+
                 Self { registry, $($field,)+ }
             }
@@ -61,7 +66,9 @@ macro_rules! statistics {
     };
 }
 
-statistics! {
+crate::statistics! {
+    "extranet_agent";
+
     /// Runs started.
     schedule_runs: Counter = "schedule_runs";
     /// Runs going on now.

@@ -4,14 +4,13 @@
 //! literals; nothing a peer sends becomes a label, except the names of agents' access points, which come from the
 //! inventory.
 
+pub use extranet_agent::self_stats::{Counters, count as count_many};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Unit;
 
-/// A counter for each value of one label.
-pub type Counters = Family<[(&'static str, &'static str); 1], Counter>;
 /// A counter for each configured thing (an export target, ...).
 pub type NamedCounters = Family<[(&'static str, String); 1], Counter>;
 /// A gauge for each configured thing.
@@ -19,44 +18,12 @@ pub type NamedGauges = Family<[(&'static str, String); 1], Gauge>;
 
 /// Adds one to the counter with this reason.
 pub fn count(counters: &Counters, reason: &'static str) {
-    counters.get_or_create(&[("reason", reason)]).inc();
+    count_many(counters, reason, 1);
 }
 
-/// Adds to the counter with this reason.
-pub fn count_many(counters: &Counters, reason: &'static str, many: u64) {
-    counters.get_or_create(&[("reason", reason)]).inc_by(many);
-}
+extranet_agent::statistics! {
+    "extranet_collector";
 
-macro_rules! statistics {
-    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $name:literal $(, $unit:expr)?;)+) => {
-        /// All statistics of one collector. Handles are cheap to clone; updating one takes no lock that matters.
-        #[derive(Debug)]
-        pub struct Stats {
-            registry: Registry,
-            $($(#[doc = $doc])+ pub $field: $kind,)+
-        }
-
-        impl Stats {
-            /// All at zero.
-            pub fn new() -> Self {
-                let mut registry = Registry::with_prefix("extranet_collector");
-                $(
-                    let $field = <$kind>::default();
-                    statistics!(@register registry, $field, $name, concat!($($doc),+) $(, $unit)?);
-                )+
-                Self { registry, $($field,)+ }
-            }
-        }
-    };
-    (@register $registry:ident, $field:ident, $name:literal, $help:expr) => {
-        $registry.register($name, $help.trim().trim_end_matches('.'), $field.clone());
-    };
-    (@register $registry:ident, $field:ident, $name:literal, $help:expr, $unit:expr) => {
-        $registry.register_with_unit($name, $help.trim().trim_end_matches('.'), $unit, $field.clone());
-    };
-}
-
-statistics! {
     /// TCP connections accepted.
     listen_accepted: Counter = "listen_accepted";
     /// Connections open now, handshakes included.

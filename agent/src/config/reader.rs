@@ -18,13 +18,41 @@ use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was read and is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+/// Reads the file of a configuration; `parse` gets its name, for problems, and its text.
+pub fn load<T>(
+    path: &Path,
+    parse: impl FnOnce(&str, &str) -> Result<T, Problems>,
+) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(parse(&path.display().to_string(), &text)?)
+}
 
 /// One mistake in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use extranet_proto::wire;
 
 use super::{GenerateError, Generated};
 
-/// Names of the files that [`write`] makes.
+/// Names of the files that [`write()`] makes.
 pub const FILES: [&str; 4] = [
     "access-points.csv",
     "targets.csv",
