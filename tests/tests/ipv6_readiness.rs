@@ -274,7 +274,7 @@ fn a_router_that_withdraws_itself_lowers_the_level_and_alerts_until_it_is_back()
     );
     sandbox.apply_plan(
         "[[plan]]\nname = 'all'\nflush_interval = '500ms'\n[[plan.check]]\nname = 'ipv6'\nprobe = 'ipv6'\n\
-         target = 'self'\nfamilies = [6]\ninterval = '5s'\ntimeout = '5s'\ncollector6 = '[fd60::1]:80'\n\
+         target = 'self'\nfamilies = [6]\ninterval = '6s'\ntimeout = '5s'\ncollector6 = '[fd60::1]:80'\n\
          resolver6 = 'fd60::1'\nservices = ['http://portal.lab']\n",
     );
     let mut agent = sandbox.agent("site", &network.site.place(), sandbox.address(), "");
