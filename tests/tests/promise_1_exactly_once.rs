@@ -30,7 +30,7 @@ name = "snmp"
 probe = "snmp"
 target = "router"
 interval = "1s"
-timeout = "1s"
+timeout = "900ms"
 "#;
 
 /// What happens to the system, one after the other.
