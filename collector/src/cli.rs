@@ -22,6 +22,7 @@ use crate::{admin, serve};
 
 mod inventory;
 mod measure;
+mod report;
 mod status;
 
 /// Collector of Extranet Monitor.
@@ -49,6 +50,9 @@ enum Command {
     /// Inventories
     #[command(subcommand)]
     Inventory(inventory::InventoryCommand),
+    /// Reports for network planners
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Access points
     #[command(subcommand)]
     Ap(ApCommand),
@@ -219,6 +223,8 @@ enum CliError {
     #[error(transparent)]
     Generate(#[from] crate::inventory::generate::GenerateError),
     #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+    #[error(transparent)]
     Serve(#[from] serve::ServeError),
     #[error("cannot start logging: {0}")]
     Logging(Box<dyn std::error::Error + Send + Sync>),
@@ -281,6 +287,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
             Ok(())
         }
         Command::Inventory(command) => inventory::run(command),
+        Command::Report(command) => report::run(&config, command),
         command => {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -307,7 +314,10 @@ async fn ask(config: &Config, command: Command) -> Result<(), CliError> {
     let client = admin::connect(&config.state_dir).await;
     let mut client = client.map_err(|source| CliError::NotRunning { socket, source })?;
     match command {
-        Command::Serve | Command::CheckConfig | Command::Inventory(_) => Ok(()),
+        // Were answered without the service.
+        Command::Serve | Command::CheckConfig | Command::Inventory(_) | Command::Report(_) => {
+            Ok(())
+        }
         Command::Ticket(TicketCommand::New(args)) => new_ticket(&mut client, args).await,
         Command::Import(args) => import(&mut client, args).await,
         Command::Ap(ApCommand::Add(args)) => add_access_point(&mut client, args).await,

@@ -333,9 +333,9 @@ impl Divisions {
         self.path(division).find(|at| at.rank == rank)
     }
 
-    /// Whether `inner` is `outer` or lies in it.
+    /// Whether `inner` is `outer` or lies in it: codes begin with those of the divisions around, which was checked.
     pub fn holds(&self, outer: &Division, inner: &Division) -> bool {
-        self.at_rank(inner, outer.rank) == Some(outer)
+        inner.rank >= outer.rank && inner.code.starts_with(significant(outer))
     }
 
     /// SHA-256 of the table, hexadecimal: the version that percentages are computed against.

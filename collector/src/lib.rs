@@ -20,6 +20,8 @@ pub mod divisions;
 pub mod inventory;
 pub mod plan;
 
+pub mod report;
+
 pub mod fleet;
 pub mod vantage;
 

@@ -86,6 +86,18 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// The file was written by an older release, and this process may not migrate it.
+    #[error(
+        "catalogue {path} has schema {found}, this release needs {known}: start its service once"
+    )]
+    OlderSchema {
+        /// The database.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
     /// The database refused.
     #[error("catalogue: {operation}")]
     Database {

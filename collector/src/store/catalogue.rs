@@ -1,5 +1,6 @@
 //! The database file: opening, migrating, and a small pool of connections.
 
+use std::cmp::Ordering;
 use std::fs::OpenOptions;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::StoreError;
 
@@ -138,6 +139,28 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         .doing("setting up the connection")?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
+}
+
+/// Opens the catalogue beside the service that writes it. Its schema must be exactly ours: it is the service that
+/// migrates.
+pub(crate) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).doing("opening the database to read")?;
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        .doing("setting the busy timeout")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .doing("reading the schema version")?;
+    let path = path.display().to_string();
+    match found.cmp(&known) {
+        Ordering::Equal => Ok(connection),
+        Ordering::Greater => Err(StoreError::NewerSchema { path, found, known }),
+        Ordering::Less => Err(StoreError::OlderSchema { path, found, known }),
+    }
 }
 
 fn migrate(

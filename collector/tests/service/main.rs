@@ -7,3 +7,4 @@ mod exchange;
 mod pages;
 #[expect(clippy::unwrap_used, reason = "a test's helper may fail the test")]
 mod place;
+mod province;
