@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use extranet_tests::binary;
@@ -105,21 +106,21 @@ impl Network {
 
     /// radvd on the router's link to the site.
     fn advertise(&self, lifetime_seconds: u32) -> Process {
+        // Each with files of its own: what a killed radvd leaves behind holds its file a moment longer.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let configuration = format!(
             "interface down0 {{ AdvSendAdvert on; MinRtrAdvInterval 3; MaxRtrAdvInterval 4; \
              AdvDefaultLifetime {lifetime_seconds}; prefix fd60:1::/64 {{ AdvOnLink on; AdvAutonomous on; }}; }};\n"
         );
-        let path = self
-            .folder
-            .path()
-            .join(format!("radvd-{lifetime_seconds}.conf"));
+        let path = self.folder.path().join(format!("radvd-{number}.conf"));
         std::fs::write(&path, configuration).expect("the test's folder is writable");
         let mut radvd = self.router.place().command("radvd");
         radvd
             .args(["--nodaemon", "--logmethod", "stderr", "--config"])
             .arg(&path)
             .arg("--pidfile")
-            .arg(self.folder.path().join("radvd.pid"));
+            .arg(self.folder.path().join(format!("radvd-{number}.pid")));
         Process::start("radvd", radvd, self.folder.path())
     }
 

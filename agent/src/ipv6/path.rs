@@ -6,6 +6,7 @@ use std::time::Duration;
 use extranet_proto::assignment::{IcmpProbe, Ipv6Probe, Probe};
 use extranet_proto::metric;
 use extranet_proto::record::{Outcome, Reason};
+use tokio::time::Instant;
 
 use super::report::Report;
 use super::run::{Surroundings, connect};
@@ -74,8 +75,10 @@ async fn echo(
             let found = measured.values.iter().find(|value| value.metric == wanted);
             found.map(|value| value.raw)
         };
+        // A burst that the end of the run cut short would count its missing replies as lost.
+        let cut_short = Instant::now() >= around.deadline;
         match value(metric::ICMP_SENT) {
-            Some(sent) if measured.outcome != Outcome::NotMeasured => {
+            Some(sent) if measured.outcome != Outcome::NotMeasured && !cut_short => {
                 all.sent += sent;
                 all.received += value(metric::ICMP_RECEIVED).unwrap_or(0);
             }

@@ -62,6 +62,17 @@ impl Report {
         self.enter(id, verdict, Some(thousandths), note);
     }
 
+    /// Takes over what another report says of one check.
+    pub fn take_over(&mut self, id: &str, other: &Self) {
+        let found = rubric().row(id).and_then(|row| {
+            let finding = other.findings.get(row)?;
+            Some((finding, other.notes.get(row)?))
+        });
+        if let Some((finding, note)) = found {
+            self.enter(id, finding.verdict, finding.value, note.as_str());
+        }
+    }
+
     /// Enters why a check was not tested.
     pub fn untested(&mut self, id: &str, why: impl Into<String>) {
         self.enter(id, Verdict::NotTested, None, why);

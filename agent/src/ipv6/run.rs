@@ -51,7 +51,12 @@ impl Surroundings<'_> {
             vrf: self.vrf,
             deadline,
         };
-        self.probes.run(run).await
+        let measured = self.probes.run(run).await;
+        // Nor does silence that was cut short.
+        if measured.reason == Reason::Timeout && deadline < now + time {
+            return Measured::not_measured(Reason::LocalError, measured.duration);
+        }
+        measured
     }
 }
 
@@ -81,12 +86,15 @@ pub async fn run(
     };
     let mut report = Report::default();
     host.judge(probe.allotted_prefix, &mut report);
-    // First the gateway: what follows needs it, and would otherwise wait for it within its own measurements.
-    gateway(&host, targets, deadline, &mut report).await;
-    path::anchors(&around, probe, &mut report).await;
-    path::collector(&around, probe, &mut report).await;
-    service::resolver(&around, probe, &mut report).await;
-    service::services(&around, probe, &mut report).await;
+    // Beside the gateway, which may take seconds to be asked (`DELAY_FIRST_PROBE`), everything else goes on.
+    let mut gateways = Report::default();
+    tokio::join!(gateway(&host, targets, deadline, &mut gateways), async {
+        path::anchors(&around, probe, &mut report).await;
+        path::collector(&around, probe, &mut report).await;
+        service::resolver(&around, probe, &mut report).await;
+        service::services(&around, probe, &mut report).await;
+    });
+    report.take_over("V6-B1", &gateways);
     Ok(report)
 }
 
