@@ -13,7 +13,7 @@ use extranet_proto::wire;
 use extranet_proto::wire::log_record::Input;
 use tonic::{Status, Streaming};
 
-use super::boots::{self, BootTime, Settled};
+use super::boots::{BootTime, Settled};
 use super::{Ended, Outgoing, Parts};
 use crate::fleet::{Live, Membership};
 use crate::lookup;
@@ -184,15 +184,12 @@ pub(super) fn settle_clock(
         boottime_us,
         synchronised,
     } = theirs;
-    let fresh = boots::estimate(
-        &Reading {
-            wall_us,
-            boottime_us,
-            synchronised,
-        },
-        ours,
-    );
-    let settled = parts.boots.settle(agent, boot, fresh);
+    let theirs = Reading {
+        wall_us,
+        boottime_us,
+        synchronised,
+    };
+    let settled = parts.boots.settle(agent, boot, &theirs, ours);
     if let Settled::Moved(time) = settled {
         parts.stats.session_clock_moved.inc();
         tracing::warn!(%agent, %boot, boot_to_wall_ms = time.boot_to_wall_ms, "a clock was set, boot time estimated anew");
