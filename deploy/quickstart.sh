@@ -154,9 +154,20 @@ EOF
 )
 start snmpd env SNMP_PERSISTENT_DIR="$state/snmpd" snmpd -f -Lo -m '' -C -c "$state/snmpd.conf"
 
+# What the collector and the agent say about themselves, for dashboards/pipeline.json.
+cat >"$state/scrapes.yml" <<EOF
+global:
+  scrape_interval: 5s
+scrape_configs:
+  - job_name: extranet-collector
+    static_configs: [{targets: ["127.0.0.1:$collector_self"]}]
+  - job_name: extranet-agent
+    static_configs: [{targets: ["127.0.0.1:$agent_self"]}]
+EOF
+
 # -search.latencyOffset: queries show what arrived a second ago, not 30 s ago.
 start victoria-metrics victoria-metrics -storageDataPath="$state/victoria" -httpListenAddr="127.0.0.1:$victoria" \
-  -retentionPeriod=13 -dedup.minScrapeInterval=1ms -search.latencyOffset=1s
+  -retentionPeriod=13 -dedup.minScrapeInterval=1ms -search.latencyOffset=1s -promscrape.config="$state/scrapes.yml"
 
 start alertmanager prometheus-alertmanager --config.file=deploy/examples/alertmanager.yml \
   --storage.path="$state/alertmanager" --web.listen-address="127.0.0.1:$alertmanager" --cluster.listen-address=
@@ -300,10 +311,12 @@ all_arrived() {
     arrived 'probe_http_status_code{ap_id="demo",check="service-http"} == 200' &&
     arrived 'probe_http_duration_seconds{ap_id="demo",check="service-http",phase="processing"} > 0' &&
     arrived 'probe_ssl_earliest_cert_expiry{ap_id="demo",check="service-tls"} > 0' &&
-    arrived 'probe_ssl_last_chain_info{ap_id="demo",check="service-tls",subject!=""}'
+    arrived 'probe_ssl_last_chain_info{ap_id="demo",check="service-tls",subject!=""}' &&
+    arrived 'extranet_collector_session_open > 0' &&
+    arrived 'extranet_agent_uplink_connected == 1'
 }
 echo "== waiting for the first values (at most $VALUES_WITHIN s)"
-wait_for "$((VALUES_WITHIN - (SECONDS - started)))" 'values of ICMP v4 and v6, TCP, SNMP, HTTP and TLS in VictoriaMetrics' all_arrived
+wait_for "$((VALUES_WITHIN - (SECONDS - started)))" 'values of every probe and of the programs themselves in VictoriaMetrics' all_arrived
 echo "== all of them $((SECONDS - started)) s after the collector was started"
 ours status || fail 'status'
 
@@ -341,6 +354,9 @@ Open in a browser:
   http://127.0.0.1:$alertmanager/           alerts
   http://127.0.0.1:$collector_self/metrics  the collector about itself
   http://127.0.0.1:$agent_self/metrics  the agent about itself
+
+In a Grafana of yours: a Prometheus data source with the URL http://127.0.0.1:$victoria, then import
+  $PWD/dashboards/province.json, access-point.json and pipeline.json (see README.md there)
 
 Next, in another terminal:
   cd $PWD

@@ -310,6 +310,11 @@ impl Sandbox {
         assert!(panics < 0.5, "{panics} panics in the collector");
     }
 
+    /// Where the collector serves its statistics.
+    pub fn statistics_address(&self) -> SocketAddr {
+        self.statistics
+    }
+
     /// Statistics of the collector about itself.
     pub fn statistics(&self) -> Result<Statistics, String> {
         Statistics::fetch(&self.settings.place, self.statistics)
@@ -364,6 +369,11 @@ impl Agent {
     /// State folder.
     pub fn state(&self) -> PathBuf {
         self.folder.join("state")
+    }
+
+    /// Where the agent serves its statistics.
+    pub fn statistics_address(&self) -> SocketAddr {
+        self.statistics
     }
 
     /// Statistics of the agent about itself.

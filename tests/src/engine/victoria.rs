@@ -1,6 +1,8 @@
 //! VictoriaMetrics, single node.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -41,6 +43,7 @@ pub struct Victoria {
     place: Place,
     folder: PathBuf,
     port: u16,
+    scrapes: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -52,10 +55,27 @@ impl Victoria {
             place: place.clone(),
             folder,
             port: free_tcp_port(place),
+            scrapes: None,
             process: None,
         };
         victoria.restart();
         victoria
+    }
+
+    /// Lets the engine fetch `/metrics` of these jobs every second; it restarts for that.
+    pub fn scrape(&mut self, jobs: &[(&str, SocketAddr)]) {
+        let mut text = "global:\n  scrape_interval: 1s\nscrape_configs:\n".to_owned();
+        for (job, address) in jobs {
+            write!(
+                text,
+                "  - job_name: {job}\n    static_configs:\n      - targets: [\"{address}\"]\n"
+            )
+            .expect("a string takes everything");
+        }
+        let path = self.folder.join("scrapes.yml");
+        std::fs::write(&path, text).expect("the test's folder is writable");
+        self.scrapes = Some(path);
+        self.restart();
     }
 
     /// Ends the engine, if it runs, and starts it again on the same port and state.
@@ -79,6 +99,9 @@ impl Victoria {
                 "-memory.allowedBytes=256MB",
                 "-loggerLevel=WARN",
             ]);
+        if let Some(scrapes) = &self.scrapes {
+            command.arg(format!("-promscrape.config={}", scrapes.display()));
+        }
         let mut process = Process::start("victoria-metrics", command, &self.folder);
         let health = format!("{}/health", self.url());
         process.wait_until("health", READY_PATIENCE, || {
