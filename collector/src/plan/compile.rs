@@ -2,7 +2,7 @@
 //! same order; ids and versions are given out by the store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use extranet_proto::assignment::{Family, Ipv6Probe, Ipv6Service};
@@ -196,7 +196,7 @@ impl<'a> Compiled<'a> {
 
 impl Compiled<'_> {
     /// Resolver and services of an IPv6 check, where the plan names none: the nearest registered name server, and the
-    /// access point's own services that have a port and a name, or an IPv6 address.
+    /// access point's own services that have a port and a name. A bare address proves nothing about names (V6-D3).
     fn names_of(&self, ap: &wire::AccessPointRow, probe: &mut Ipv6Probe) {
         if probe.resolver6.is_none() {
             let plain = |target: &&wire::TargetRow| target.vrf.is_empty();
@@ -217,9 +217,7 @@ impl Compiled<'_> {
             let Ok(port @ 1..) = u16::try_from(target.tcp_port) else {
                 continue;
             };
-            if target.kind == "service"
-                && target.vrf.is_empty()
-                && host.parse::<Ipv4Addr>().is_err()
+            if target.kind == "service" && target.vrf.is_empty() && host.parse::<IpAddr>().is_err()
             {
                 probe.services.push(Ipv6Service {
                     name: target.name.clone(),
@@ -494,6 +492,38 @@ mod tests {
                 format!("{role} {name} {at} v{} of {of} by {by:?}", c.check.family)
             })
             .collect()
+    }
+
+    #[test]
+    fn an_ipv6_check_asks_for_services_with_names_and_agents_take_it() {
+        let mut inventory = inventory();
+        for (name, address) in [
+            ("by-name", "portal.example"),
+            ("by-v4", "10.1.0.9"),
+            ("by-v6", "fd00::9"),
+        ] {
+            inventory.insert_target(wire::TargetRow {
+                tcp_port: 443,
+                ..target("county", name, "service", address)
+            });
+        }
+        let plan = "[[plan]]\nname = 'all'\n[[plan.check]]\nname = 'v6'\nprobe = 'ipv6'\ntarget = 'self'\n";
+        let plan = Plan::parse("plan", plan).unwrap();
+        let desired = Compiled::new(&plan, &inventory)
+            .desired("k1", "county", &[])
+            .unwrap();
+        // The rules that the agent applies.
+        let check = extranet_proto::assignment::Check::try_from(wire::Check {
+            check_id: 1,
+            target_id: 1,
+            ..desired.checks[0].check.clone()
+        })
+        .unwrap();
+        let extranet_proto::assignment::Probe::Ipv6(probe) = check.probe else {
+            panic!("not an IPv6 check: {check:?}");
+        };
+        let names: Vec<_> = probe.services.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["by-name"]);
     }
 
     #[test]
