@@ -61,7 +61,6 @@ pub struct About {
     /// Slots were judged until then.
     judged_until: String,
     slot_seconds: i64,
-    log_records: u64,
     access_points: usize,
     /// Of the rows of the inventory that the report is about.
     inventory_sha256: String,
@@ -111,7 +110,6 @@ impl About {
             levels: query.levels.clone(),
             judged_until: cell::time(facts.judged_until_ms),
             slot_seconds: facts.slot_ms / 1_000,
-            log_records: facts.log_records,
             access_points: facts.sites.len(),
             inventory_sha256: sha256(&rows),
             divisions_sha256: Divisions::built_in().sha256(),

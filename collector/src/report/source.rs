@@ -23,8 +23,6 @@ pub struct Facts {
     pub slot_ms: i64,
     /// Until when slots were judged, at most to the end of the period, ms since 1970.
     pub judged_until_ms: i64,
-    /// How many records of the log the catalogue holds.
-    pub log_records: u64,
     /// In the order of their codes and ids.
     pub sites: Vec<Site>,
     /// The operator's villages; empty when none were imported.
@@ -61,7 +59,8 @@ pub struct Agent {
     pub version: String,
     /// Privileges.
     pub tier: Option<u32>,
-    /// Time of its newest result, ms since 1970.
+    /// Time of its newest result, ms since 1970, at most the end of the period: a report of a period that is over does
+    /// not change from one minute to the next.
     pub last_seen_ms: Option<i64>,
 }
 
@@ -100,15 +99,11 @@ fn facts(connection: &Connection, query: &Query) -> Result<Facts, StoreError> {
         from: -(-from_ms).div_euclid(slot_ms),
         end: to_ms.div_euclid(slot_ms).min(judged_before),
     };
-    let log_records: Option<i64> = connection
-        .query_row("SELECT records FROM log_position", [], |row| row.get(0))
-        .optional()
-        .doing("reading the log position")?;
     // What is valid at the last microsecond of the period.
     let at_us = to_ms * 1_000 - 1;
     let mut sites = sites(connection, query, at_us)?;
     let mut alerts = alerts(connection, to_ms)?;
-    let mut agents = agents(connection)?;
+    let mut agents = agents(connection, to_ms)?;
     for site in &mut sites {
         period.read(connection, site)?;
         let ap_id = site.row.ap_id.as_str();
@@ -124,7 +119,6 @@ fn facts(connection: &Connection, query: &Query) -> Result<Facts, StoreError> {
     Ok(Facts {
         slot_ms,
         judged_until_ms: period.end.max(period.from) * slot_ms,
-        log_records: log_records.unwrap_or_default().cast_unsigned(),
         sites,
         register,
     })
@@ -254,7 +248,7 @@ fn alerts(connection: &Connection, to_ms: i64) -> Result<HashMap<String, u64>, S
 }
 
 /// The first agent of each access point.
-fn agents(connection: &Connection) -> Result<HashMap<String, Agent>, StoreError> {
+fn agents(connection: &Connection, to_ms: i64) -> Result<HashMap<String, Agent>, StoreError> {
     let read = || -> Result<HashMap<String, Agent>, rusqlite::Error> {
         let mut statement = connection.prepare(
             "SELECT a.ap_id, a.last_result_ms, s.agent_version, s.privilege_tier FROM agents a \
@@ -264,7 +258,7 @@ fn agents(connection: &Connection) -> Result<HashMap<String, Agent>, StoreError>
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let agent = Agent {
-                last_seen_ms: row.get(1)?,
+                last_seen_ms: row.get::<_, Option<i64>>(1)?.map(|ms| ms.min(to_ms)),
                 version: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
                 tier: row.get(3)?,
             };

@@ -221,7 +221,10 @@ fn figures_of_one_access_point_follow_from_its_states() {
          INSERT INTO state_intervals VALUES ('centre', {}, 0, 0, 2), ('centre', {}, 1, 1, 0), ('centre', {}, 2, 1, 0),
          ('centre', {}, 1, 1, 0), ('centre', {}, 0, 0, 1), ('centre', {}, 0, 0, 4), ('centre', {}, 1, 1, 0);
          INSERT INTO alerts (name, ap_id, severity, cause, starts_ms, opened_us)
-         VALUES ('AccessPointDown', 'centre', 'critical', 1, {}, 0), ('Late', 'centre', 'critical', 1, {}, 0);",
+         VALUES ('AccessPointDown', 'centre', 'critical', 1, {}, 0), ('Late', 'centre', 'critical', 1, {}, 0);
+         INSERT INTO agents (agent_id, ap_id, enrolled_us, last_result_ms) VALUES ('a', 'centre', 0, {});
+         INSERT INTO ipv6_known VALUES ('centre', 5, 2, 2, 4000, 1), ('centre', 6, 3, 4, 7250, 1), ('centre', {}000, 5, 5, 9000, 1);
+         INSERT INTO ipv6_changes VALUES ('centre', 1793462400000, 2, 3, '');",
         BEGIN - 100,
         BEGIN + 10,
         BEGIN + 500,
@@ -230,6 +233,8 @@ fn figures_of_one_access_point_follow_from_its_states() {
         BEGIN + 20_020,
         BEGIN + 20_050,
         (BEGIN + 40_000) * 60_000,
+        (BEGIN + MONTH) * 60_000,
+        (BEGIN + MONTH + 5) * 60_000,
         (BEGIN + MONTH) * 60_000,
     ));
     let query = november("540000");
@@ -247,6 +252,11 @@ fn figures_of_one_access_point_follow_from_its_states() {
         ("main_cause", "失联"),
         ("state", "正常"),
         ("open_critical", "1"),
+        // Not later than the period.
+        ("last_seen", "2026-12-01T00:00:00+08:00"),
+        ("ipv6_level", "L3"),
+        ("ipv6_score", "72.5"),
+        ("ipv6_since", "2026-11-01T00:00:00+08:00"),
         ("division_code12", "540000000000"),
         ("prefecture", "—"),
         ("contract_mbps", "1000"),

@@ -164,7 +164,7 @@ pub(super) fn of(key: &str) -> &'static Label {
         .unwrap_or(const { &MISSING })
 }
 
-pub(super) const LABELS: [Label; 86] = [
+pub(super) const LABELS: &[Label] = &[
     label("t1_overview", "总览", "Overview"),
     label("t2_levels", "分级覆盖", "Coverage by level"),
     label("t3_prefectures", "地市汇总", "By prefecture"),
@@ -256,6 +256,7 @@ pub(super) const LABELS: [Label; 86] = [
     label("coord_quality", "坐标精度", "Coordinates"),
     label("border_county", "边境县", "Border county"),
     label("remarks", "备注", "Remarks"),
+    label("key", "键", "Key"),
     label("item", "项目", "Item"),
     label("number", "数值", "Value"),
     label("ap_insufficient", "数据不足点位", "Insufficient data"),
@@ -287,7 +288,7 @@ mod tests {
     #[test]
     fn every_label_stands_once_and_in_both_languages() {
         let mut seen = HashSet::new();
-        for label in &LABELS {
+        for label in LABELS {
             assert!(seen.insert(label.key), "{}", label.key);
             assert!(!label.text(Language::Zh).is_empty() && !label.text(Language::En).is_empty());
         }

@@ -11,7 +11,8 @@ struct Item {
     value: Cell,
 }
 
-const COLUMNS: [Fill<Item>; 2] = [
+const COLUMNS: [Fill<Item>; 3] = [
+    ("key", |item, _| Cell::Text(item.key.to_owned())),
     ("item", |item, context| {
         Cell::Text(words::of(item.key).text(context.language).to_owned())
     }),
