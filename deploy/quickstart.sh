@@ -365,6 +365,10 @@ Next, in another terminal:
   extranet-collector status --config \$CONFIG
   # Watch one more router, without an agent, from the collector: its values show within 60 s.
   extranet-collector ap add my-router --address 192.0.2.1 --snmp v2c --community-file FILE --config \$CONFIG
+  # IPv6 readiness of this machine, check by check.
+  extranet-agent ipv6 check
+  # The coverage report of this month as XLSX, CSV and GeoJSON.
+  extranet-collector report build --from $(date +%Y-%m-01) --to $(date -d "$(date +%Y-%m-01) +1 month" +%Y-%m-%d) --out report --config \$CONFIG
   # A ticket for an agent of your own.
   extranet-collector ticket new --ap demo --config \$CONFIG
 
