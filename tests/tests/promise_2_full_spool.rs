@@ -82,6 +82,12 @@ fn a_full_spool_drops_the_oldest_and_probing_goes_on() {
     );
     assert!(dropped(&agent).unwrap() > drops, "the spool was not full");
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count, far below 2^52"
+    )]
+    let dropped_while_cut = dropped(&agent).unwrap() as usize;
     proxy.set(Fault::Pass);
     // Live results keep coming in; what waited is what drains.
     wait_until("the backlog to be sent", Duration::from_mins(1), || {
@@ -103,11 +109,12 @@ fn a_full_spool_drops_the_oldest_and_probing_goes_on() {
     everything_is_accounted_for(
         &oracle::spooled(&agent.state()),
         &oracle::logged(&sandbox.collector_state()),
+        dropped_while_cut,
     );
 }
 
 /// What was dropped is told as records: how many, which, why.
-fn everything_is_accounted_for(spooled: &Spooled, logged: &Logged) {
+fn everything_is_accounted_for(spooled: &Spooled, logged: &Logged, dropped_while_cut: usize) {
     let ledger = &spooled.ledger;
     assert!(ledger.balances(), "{ledger:?}");
     let mut told = BTreeSet::new();
@@ -143,8 +150,7 @@ fn everything_is_accounted_for(spooled: &Spooled, logged: &Logged) {
         usize::try_from(ledger.produced).expect("fits"),
         "{ledger:?}; {also_arrived} of the dropped had arrived before"
     );
-    // The oldest went, in order: each drop took what lay behind the one before, and whatever still waits is newer. What
-    // lies between dropped ranges had arrived by then, as much as the line allowed.
+    // The oldest went: each drop took what lay behind the one before, and whatever still waits is newer.
     let mut end = 0;
     for logged in logged.records.values() {
         if let Body::Dropped(range) = &logged.record.body {
@@ -154,6 +160,18 @@ fn everything_is_accounted_for(spooled: &Spooled, logged: &Logged) {
     }
     let newest_dropped = told.iter().next_back().expect("something was dropped");
     assert!(spooled.waiting.iter().all(|id| id > newest_dropped));
+    // While the line was cut nothing could arrive, so hardly anything lies between what was dropped then. (Afterwards
+    // the line empties the spool while it is still full: what lies between those drops has arrived.)
+    let first_dropped = told.iter().next().expect("something was dropped");
+    let newest_of_cut = told
+        .iter()
+        .nth(dropped_while_cut - 1)
+        .expect("all were told");
+    let kept_between = logged.records.range(first_dropped..newest_of_cut).count();
+    assert!(
+        kept_between < dropped_while_cut / 10,
+        "{kept_between} records between the first and the last that the cut made drop were kept"
+    );
 }
 
 fn dropped(agent: &Agent) -> Result<f64, String> {
