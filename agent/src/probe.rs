@@ -61,9 +61,28 @@ pub struct Measured {
     pub values: Vec<Value>,
     /// What the run discovered for the first time, or found changed.
     pub definitions: Vec<Definition>,
+    /// What the run cost on the network.
+    pub traffic: Traffic,
+}
+
+/// What one run put on the network and got from it: bytes of IP packets, headers of IP and above included, of the link
+/// layer not. Exact where the probe builds its own packets, an estimate from payloads and handshakes where the kernel does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sent, bytes.
+    pub sent: u64,
+    /// Received, bytes.
+    pub received: u64,
 }
 
 impl Measured {
+    /// The same run, with what it cost.
+    #[must_use]
+    pub fn costing(mut self, traffic: Traffic) -> Self {
+        self.traffic = traffic;
+        self
+    }
+
     /// A run that ended well.
     pub fn ok(duration: Duration, values: Vec<Value>) -> Self {
         Self {
@@ -72,6 +91,7 @@ impl Measured {
             duration,
             values,
             definitions: Vec::new(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -83,6 +103,7 @@ impl Measured {
             duration,
             values,
             definitions: Vec::new(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -102,6 +123,7 @@ impl Measured {
             duration,
             values: Vec::new(),
             definitions: Vec::new(),
+            traffic: Traffic::default(),
         }
     }
 }

@@ -38,7 +38,7 @@ use self::modules::Module;
 use self::session::Failure;
 use crate::net::refusal::{Refusal, errno_of};
 
-use super::{Measured, ObjectIds, Run, micros, own_value};
+use super::{Measured, ObjectIds, Run, Traffic, micros, own_value};
 
 /// Most devices that are remembered: twice the checks of an assignment, for those of its successor.
 const DEVICES_MAX: usize = 2 * extranet_proto::limits::ASSIGNMENT_CHECKS;
@@ -146,6 +146,7 @@ impl Poller {
             duration,
             values,
             definitions,
+            traffic: Traffic::default(),
         }
     }
 
