@@ -200,7 +200,10 @@ impl Probes {
             Probe::Dns(probe) => dns::run(&run, probe).await,
             Probe::Http(probe) => http::run(&self.endpoints, &run, probe).await,
             Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
-            Probe::Ipv6(_) => Measured::not_measured(Reason::Other, Duration::ZERO),
+            // Neither has a target of its own; `measure` runs them.
+            Probe::Ipv6(_) | Probe::Traffic => {
+                Measured::not_measured(Reason::Other, Duration::ZERO)
+            }
         }
     }
 

@@ -311,6 +311,7 @@ mod tests {
         let id = TargetId(1);
         let address = TargetAddress::Ip(std::net::Ipv4Addr::LOCALHOST.into());
         let check = Check {
+            stretch_last: false,
             id: CheckId(1),
             target: id,
             name: CheckName::new("now").unwrap(),

@@ -26,6 +26,7 @@ pub mod application;
 pub mod compile;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub const BUILT_IN: &str = include_str!("../../deploy/examples/plan.toml");
 
 /// How long live results wait when no matching plan says: the village and satellite figure of the design.
 pub const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What a daily budget may be: 100 KiB carry a stream that says little but "alive", 1 TiB is no limit any more (guesses).
+const DAILY_BUDGET: RangeInclusive<u64> = 100 << 10..=1 << 40;
 
 /// A plan file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,6 +85,8 @@ pub struct OwnPlan {
     pub scope: Scope,
     /// How long live results wait before they are sent.
     pub flush_interval: Option<Duration>,
+    /// What the uplink may carry for us in 24 hours, bytes of IP packets in both directions.
+    pub daily_budget: Option<u64>,
     /// What is measured.
     pub checks: Vec<CheckPlan>,
 }
@@ -113,6 +119,8 @@ pub struct CheckPlan {
     pub interval: Duration,
     /// Deadline of a run.
     pub timeout: Duration,
+    /// Whether the interval is stretched last when the budget runs short.
+    pub stretch_last: bool,
     /// How.
     pub probe: ProbePlan,
 }
@@ -176,6 +184,8 @@ pub enum ProbePlan {
     },
     /// The rubric of IPv6 readiness; the anchors come from the inventory.
     Ipv6(Box<Ipv6Probe>),
+    /// What measuring and reporting cost.
+    Traffic,
     /// DNS, HTTP, TLS.
     Application(ApplicationPlan),
 }
@@ -246,12 +256,16 @@ fn own_plan(reader: &mut Reader<'_>) -> OwnPlan {
         let allowed = Duration::from_millis(100)..=Duration::from_hours(1);
         reader.duration("flush_interval", FLUSH_INTERVAL, allowed)
     });
+    let daily_budget = reader
+        .has("daily_budget")
+        .then(|| reader.bytes("daily_budget", 0, DAILY_BUDGET));
     let checks = reader.sections("check", |check| check_plan(check, None));
     names_once(reader, &checks);
     OwnPlan {
         name,
         scope,
         flush_interval,
+        daily_budget,
         checks,
     }
 }
@@ -323,10 +337,11 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     if timeout >= interval {
         reader.problem("timeout", "must be shorter than the interval");
     }
-    if inbound.is_none() && (kind == "ipv6") != (target == TargetPlan::Itself) {
+    let of_itself = matches!(kind.as_str(), "ipv6" | "traffic");
+    if inbound.is_none() && of_itself != (target == TargetPlan::Itself) {
         reader.problem(
             "target",
-            "the probe ipv6 and the target self belong together",
+            "the probes ipv6 and traffic and the target self belong together",
         );
     }
     CheckPlan {
@@ -336,6 +351,7 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
         families,
         interval,
         timeout,
+        stretch_last: reader.boolean("stretch_last", false),
         probe: probe_plan(reader, &kind, timeout),
     }
 }
@@ -377,6 +393,7 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePl
         "snmp" => ProbePlan::Snmp {
             modules: words(reader, "modules", &[], &SNMP_MODULES),
         },
+        "traffic" => ProbePlan::Traffic,
         "ipv6" => ProbePlan::Ipv6(Box::new(ipv6_plan(reader))),
         kind if application::KINDS.contains(&kind) => {
             ProbePlan::Application(ApplicationPlan::read(reader, kind))
@@ -385,7 +402,7 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePl
             if !other.is_empty() {
                 reader.problem(
                     "probe",
-                    format!("unknown probe '{other}' (use icmp, tcp, snmp, dns, http, tls, ipv6)"),
+                    format!("unknown probe '{other}' (use icmp, tcp, snmp, dns, http, tls, ipv6, traffic)"),
                 );
             }
             ProbePlan::Snmp {
@@ -457,7 +474,7 @@ mod tests {
             "plan.toml:6: plan[0].check[0].name: 'a b'",
             "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
             "plan.toml:10: plan[0].check[0].timeout: must be shorter",
-            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, ipv6)",
+            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, ipv6, traffic)",
             "families: \"5\" cannot be used: use 4, 6",
             "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",
             "inbound[0].check[0].packets",

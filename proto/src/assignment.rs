@@ -27,6 +27,8 @@ pub struct Assignment {
     pub flush_interval: Duration,
     /// The medium of the uplink.
     pub link_class: LinkClass,
+    /// What the uplink may carry for us in 24 hours, bytes of IP packets in both directions; 0 = no limit.
+    pub daily_budget: u64,
     /// What can be measured, each id once.
     pub targets: Vec<Target>,
     /// What is measured; each names a target above.
@@ -123,6 +125,8 @@ pub struct Check {
     pub interval: Duration,
     /// Deadline of a run, counted from its start.
     pub timeout: Duration,
+    /// Whether the interval is the last one to be stretched when the daily budget runs short.
+    pub stretch_last: bool,
     /// What is done.
     pub probe: Probe,
 }
@@ -144,6 +148,8 @@ pub enum Probe {
     Tls(TlsProbe),
     /// IPv6 readiness.
     Ipv6(Box<Ipv6Probe>),
+    /// What measuring and reporting cost: sends nothing.
+    Traffic,
 }
 
 impl Probe {
@@ -157,6 +163,7 @@ impl Probe {
             Self::Http(_) => "http",
             Self::Tls(_) => "tls",
             Self::Ipv6(_) => "ipv6",
+            Self::Traffic => "traffic",
         }
     }
 }

@@ -188,6 +188,22 @@ registry! {
     IF_CONNECTOR_PRESENT = 144, "ifConnectorPresent", None, One, Gauge;
     /// IF-MIB ifXTable, hundredths of a second of sysUpTime.
     IF_COUNTER_DISCONTINUITY_TIME = 145, "ifCounterDiscontinuityTime", None, One, Gauge;
+    /// Bytes of IP packets that probes sent through a device since the agent started.
+    PROBES_SENT = 280, "extranet_uplink_sent_bytes_total", Some(("purpose", "probes")), One, Counter;
+    /// Bytes of IP packets that probes received through a device.
+    PROBES_RECEIVED = 281, "extranet_uplink_received_bytes_total", Some(("purpose", "probes")), One, Counter;
+    /// Bytes of IP packets that the stream to the collector sent.
+    STREAM_SENT = 282, "extranet_uplink_sent_bytes_total", Some(("purpose", "stream")), One, Counter;
+    /// Bytes of IP packets that the stream to the collector received.
+    STREAM_RECEIVED = 283, "extranet_uplink_received_bytes_total", Some(("purpose", "stream")), One, Counter;
+    /// What the uplinks may carry in 24 hours, bytes; absent without a limit.
+    BUDGET_DAILY = 284, "extranet_uplink_budget_bytes", None, One, Gauge;
+    /// What may be spent at once without stretching anything, bytes.
+    BUDGET_LEFT = 285, "extranet_uplink_budget_left_bytes", None, One, Gauge;
+    /// By how much intervals are stretched to keep the budget: 1 = not at all.
+    STRETCH = 286, "extranet_check_stretch_ratio", Some(("order", "first")), Thousandths, Gauge;
+    /// The same for the checks whose intervals are stretched last.
+    STRETCH_LAST = 287, "extranet_check_stretch_ratio", Some(("order", "last")), Thousandths, Gauge;
 }
 
 /// The checks of the IPv6 readiness rubric in the order of their rows; rows are never moved or reused, new ones are

@@ -193,6 +193,8 @@ closed_enum! {
         /// What a TLS server showed: labels `version`, `cipher`, `fingerprint_sha256`, `key_sha256`, `subject`, `issuer`,
         /// `not_after` (RFC 3339). One object for each check; defined again whenever a label changes.
         TlsEndpoint = 3 => "tls_endpoint",
+        /// A device through which measurements and the stream leave the machine: label `device`.
+        Uplink = 7 => "uplink",
         /// A kind that this build does not know, from a newer peer.
         Other = 255 => "other",
     }

@@ -18,6 +18,7 @@ fn complaint<T: std::fmt::Debug>(read: Result<T, ProtoError>) -> String {
 
 fn icmp_check() -> wire::Check {
     wire::Check {
+        stretch_last: false,
         check_id: 1,
         target_id: 1,
         name: "centre-4".to_owned(),
@@ -69,6 +70,7 @@ fn assignment() -> wire::Assignment {
         checks: vec![icmp_check()],
         flush_interval_ms: 60_000,
         link_class: wire::LinkClass::Fibre.into(),
+        daily_budget_bytes: 0,
     }
 }
 

@@ -48,11 +48,13 @@ fn assignment(version: u32, addresses: &[&str]) -> wire::Assignment {
         checks: ids.map(check).collect(),
         flush_interval_ms: 7_000,
         link_class: wire::LinkClass::Satellite.into(),
+        daily_budget_bytes: 0,
     }
 }
 
 fn check(id: u32) -> wire::Check {
     wire::Check {
+        stretch_last: false,
         check_id: id,
         target_id: id,
         name: format!("tcp-{id}"),

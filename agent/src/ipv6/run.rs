@@ -37,6 +37,7 @@ impl Surroundings<'_> {
         }
         let deadline = self.deadline.min(now + time);
         let check = Check {
+            stretch_last: false,
             id: CheckId(0),
             target: TargetId(0),
             name: CheckName::new("ipv6").expect("a valid name"),

@@ -68,6 +68,7 @@ fn plan(checks: &[(u32, Duration, Duration)]) -> Arc<Plan> {
         Arc::new(PlannedCheck {
             assignment: AssignmentVersion(1),
             check: Check {
+                stretch_last: false,
                 id: CheckId(*id),
                 target: TargetId(1),
                 name: CheckName::new(format!("check-{id}")).unwrap(),

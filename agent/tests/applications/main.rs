@@ -32,6 +32,7 @@ fn probes() -> Probes {
 /// One run; it must be over at its deadline.
 fn measure(probes: &Probes, probe: Probe, address: IpAddr, timeout: Duration) -> Measured {
     let check = Check {
+        stretch_last: false,
         id: CheckId(1),
         target: TargetId(1),
         name: CheckName::new("test").unwrap(),

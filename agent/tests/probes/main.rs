@@ -24,6 +24,7 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// Like what an assignment would hold.
 fn check_of(probe: Probe, address: IpAddr, timeout: Duration) -> Check {
     Check {
+        stretch_last: false,
         id: CheckId(1),
         target: TargetId(1),
         name: CheckName::new("test").unwrap(),

@@ -65,11 +65,13 @@ fn assignment(version: u32, port: u16) -> wire::Assignment {
         checks: vec![tcp_check(1, 1, port), tcp_check(2, 2, port)],
         flush_interval_ms: 0,
         link_class: wire::LinkClass::Fibre.into(),
+        daily_budget_bytes: 0,
     }
 }
 
 fn tcp_check(check_id: u32, target_id: u32, port: u16) -> wire::Check {
     wire::Check {
+        stretch_last: false,
         check_id,
         target_id,
         name: format!("tcp-{check_id}"),

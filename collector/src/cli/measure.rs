@@ -72,6 +72,7 @@ fn asked(args: &MeasureArgs) -> (Target, Check) {
         }),
     };
     let check = Check {
+        stretch_last: false,
         id: CheckId(1),
         target: id,
         name: CheckName::new("on-demand").expect("made of allowed characters"),

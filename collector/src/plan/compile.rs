@@ -22,6 +22,8 @@ pub const INBOUND: &str = "inbound";
 pub struct Desired {
     /// How long live results may wait.
     pub flush_interval: Duration,
+    /// What the uplink may carry for us in 24 hours, bytes; 0 = no limit.
+    pub daily_budget: u64,
     /// Medium of the access point.
     pub link_class: wire::LinkClass,
     /// Without duplicates.
@@ -139,6 +141,7 @@ impl<'a> Compiled<'a> {
             flush_interval: matching()
                 .find_map(|own| own.flush_interval)
                 .unwrap_or(FLUSH_INTERVAL),
+            daily_budget: matching().find_map(|own| own.daily_budget).unwrap_or(0),
             link_class: link_class(&ap.medium),
             checks: checks.list,
         })
@@ -369,6 +372,7 @@ impl Checks {
                 vrf: target.vrf.clone(),
                 address: address.clone(),
                 check: wire::Check {
+                    stretch_last: plan.stretch_last,
                     check_id: 0,
                     target_id: 0,
                     name: plan.name.clone(),
@@ -408,6 +412,7 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
             }
             Some((Probe::Snmp(snmp), None))
         }
+        ProbePlan::Traffic => Some((Probe::Traffic(wire::TrafficProbe {}), None)),
         ProbePlan::Ipv6(ipv6) => Some((Probe::Ipv6(ipv6.as_ref().into()), None)),
         ProbePlan::Application(application) => application.probe(target),
     }

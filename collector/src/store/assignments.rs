@@ -173,6 +173,7 @@ fn assign(
         checks,
         flush_interval_ms: u32::try_from(desired.flush_interval.as_millis()).unwrap_or(u32::MAX),
         link_class: desired.link_class.into(),
+        daily_budget_bytes: desired.daily_budget,
     };
     let content = assignment.encode_to_vec();
     if ids.content.as_deref() == Some(content.as_slice()) {
@@ -320,6 +321,7 @@ impl Ids {
             Some(wire::check::Probe::Http(_)) => "http",
             Some(wire::check::Probe::Tls(_)) => "tls",
             Some(wire::check::Probe::Ipv6(_)) => "ipv6",
+            Some(wire::check::Probe::Traffic(_)) => "traffic",
             None => "",
         };
         transaction

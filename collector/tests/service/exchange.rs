@@ -287,6 +287,7 @@ async fn a_measurement_on_demand_goes_down_and_its_answer_comes_up() {
         address: TargetAddress::Ip(Ipv4Addr::LOCALHOST.into()),
     };
     let check = Check {
+        stretch_last: false,
         id: CheckId(1),
         target: id,
         name: CheckName::new("now").unwrap(),

@@ -77,6 +77,7 @@ impl Assignment {
                 .map_err(|source| name_error("assignment.ap_id", source))?,
             flush_interval: milliseconds(flush_interval_ms),
             link_class: link_class(assignment.link_class),
+            daily_budget: assignment.daily_budget_bytes,
             targets: targets.into_values().filter_map(Result::ok).collect(),
             checks,
         };
@@ -238,6 +239,7 @@ impl TryFrom<wire::Check> for Check {
             wire::check::Probe::Http(http) => Probe::Http(http.try_into()?),
             wire::check::Probe::Tls(tls) => Probe::Tls(tls.try_into()?),
             wire::check::Probe::Ipv6(ipv6) => Probe::Ipv6(Box::new(ipv6.try_into()?)),
+            wire::check::Probe::Traffic(wire::TrafficProbe {}) => Probe::Traffic,
         };
         Ok(Self {
             id: CheckId(id),
@@ -246,6 +248,7 @@ impl TryFrom<wire::Check> for Check {
             family,
             interval: milliseconds(interval),
             timeout: milliseconds(timeout),
+            stretch_last: check.stretch_last,
             probe,
         })
     }

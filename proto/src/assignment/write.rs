@@ -17,6 +17,7 @@ impl From<&Assignment> for wire::Assignment {
             checks: assignment.checks.iter().map(Into::into).collect(),
             flush_interval_ms: milliseconds(assignment.flush_interval),
             link_class: wire::LinkClass::from(assignment.link_class).into(),
+            daily_budget_bytes: assignment.daily_budget,
         }
     }
 }
@@ -81,6 +82,7 @@ impl From<&Check> for wire::Check {
             family: family.into(),
             interval_ms: milliseconds(check.interval),
             timeout_ms: milliseconds(check.timeout),
+            stretch_last: check.stretch_last,
             probe: Some((&check.probe).into()),
         }
     }
@@ -110,6 +112,7 @@ impl From<&Probe> for wire::check::Probe {
             Probe::Http(http) => Self::Http(http.into()),
             Probe::Tls(tls) => Self::Tls(tls.into()),
             Probe::Ipv6(ipv6) => Self::Ipv6(ipv6.as_ref().into()),
+            Probe::Traffic => Self::Traffic(wire::TrafficProbe {}),
         }
     }
 }

@@ -387,6 +387,7 @@ fn assignment() -> Assignment {
         ap_id: ApId::new("540121-001").expect("a sample is valid"),
         flush_interval: Duration::from_mins(1),
         link_class: LinkClass::Satellite,
+        daily_budget: 10_000_000,
         targets: vec![
             target(1, "", TargetAddress::Ip(v4)),
             target(2, "vpn-gov", TargetAddress::Ip(v6)),
@@ -420,6 +421,7 @@ fn assignment() -> Assignment {
 
 fn check(id: u32, target: u32, name: &str, family: Family, probe: Probe) -> Check {
     Check {
+        stretch_last: false,
         id: CheckId(id),
         target: TargetId(target),
         name: CheckName::new(name).expect("a sample is valid"),

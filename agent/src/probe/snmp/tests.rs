@@ -47,6 +47,7 @@ fn check(id: u32, port: u16, credential: SnmpCredential, timeout: Duration) -> C
         modules: vec!["system".into(), "if_mib".into()],
     };
     Check {
+        stretch_last: false,
         id: CheckId(id),
         target: TargetId(1),
         name: CheckName::new("snmp").unwrap(),
