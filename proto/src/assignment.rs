@@ -33,6 +33,17 @@ pub struct Assignment {
     pub targets: Vec<Target>,
     /// What is measured; each names a target above.
     pub checks: Vec<Check>,
+    /// SNMP modules that the checks name and that are not built into the agent.
+    pub snmp_modules: Vec<SnmpModule>,
+}
+
+/// What is read from a device, as data (docs/snmp.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnmpModule {
+    /// As the checks name it.
+    pub name: String,
+    /// TOML; whether it is a module is the agent's business.
+    pub text: String,
 }
 
 /// Medium of an uplink (接入方式).

@@ -52,6 +52,10 @@ pub const ICMP_PACKETS: u32 = 1_000;
 pub const ICMP_PAYLOAD_BYTES: u32 = 65_000;
 /// Smallest ICMP payload, bytes: room for the nonce and sequence that tell our replies from others'.
 pub const ICMP_PAYLOAD_BYTES_MIN: u32 = 16;
+/// Most SNMP modules that an assignment brings along (guess: a network has a few kinds of special devices).
+pub const ASSIGNMENT_SNMP_MODULES: usize = 32;
+/// Longest text of an SNMP module, bytes: the largest built-in one has 8 KiB.
+pub const SNMP_MODULE_BYTES: usize = 16 << 10;
 /// Most SNMP modules in one check.
 pub const SNMP_MODULES: usize = 32;
 /// Most expected answers of a DNS check (guess: round robin names have a handful).

@@ -3,6 +3,10 @@
 //! A number is never reused. Names are those of the community exporters where they have one (`blackbox_exporter`,
 //! `snmp_exporter` with `if_mib`), so that existing dashboards and rules work; what has none starts with `extranet_`.
 
+mod defined;
+
+pub use defined::{DEFINED_FROM, Defined};
+
 /// A metric, by its number on the wire. Numbers that this build does not know are carried, not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Metric(pub u16);
@@ -188,6 +192,26 @@ registry! {
     IF_CONNECTOR_PRESENT = 144, "ifConnectorPresent", None, One, Gauge;
     /// IF-MIB ifXTable, hundredths of a second of sysUpTime.
     IF_COUNTER_DISCONTINUITY_TIME = 145, "ifCounterDiscontinuityTime", None, One, Gauge;
+    /// Mean rate over the last whole five minutes, bit/s (AV-30).
+    IF_IN_RATE = 146, "extranet_if_in_bits_per_second", None, One, Gauge;
+    /// Mean rate over the last whole five minutes, bit/s (AV-30).
+    IF_OUT_RATE = 147, "extranet_if_out_bits_per_second", None, One, Gauge;
+    /// How much of the five minutes the rates cover.
+    IF_RATE_SPAN = 148, "extranet_if_rate_span_seconds", None, Thousandths, Gauge;
+    /// Mean over the same five minutes.
+    IF_IN_ERROR_RATE = 149, "extranet_if_in_errors_per_second", None, Thousandths, Gauge;
+    /// Mean over the same five minutes.
+    IF_OUT_ERROR_RATE = 150, "extranet_if_out_errors_per_second", None, Thousandths, Gauge;
+    /// Mean over the same five minutes.
+    IF_IN_DISCARD_RATE = 151, "extranet_if_in_discards_per_second", None, Thousandths, Gauge;
+    /// Mean over the same five minutes.
+    IF_OUT_DISCARD_RATE = 152, "extranet_if_out_discards_per_second", None, Thousandths, Gauge;
+    /// How often ifOperStatus changed in the same five minutes, as far as polling sees it.
+    IF_FLAPS = 153, "extranet_if_flaps", None, One, Gauge;
+    /// Restarts of the device that were noticed by sysUpTime since the agent started.
+    SNMP_REBOOTS = 154, "extranet_snmp_device_restarts", None, One, Counter;
+    /// Readings of counters that gave no sample in this run, because they cannot be right (AV-34).
+    SNMP_REFUSED_READINGS = 155, "extranet_snmp_refused_readings", None, One, Gauge;
     /// Bytes of IP packets that probes sent through a device since the agent started.
     PROBES_SENT = 280, "extranet_uplink_sent_bytes_total", Some(("purpose", "probes")), One, Counter;
     /// Bytes of IP packets that probes received through a device.
@@ -274,17 +298,20 @@ impl Metric {
     }
 }
 
+impl Kind {
+    /// The raw bits as a number.
+    fn number(self, raw: u64) -> f64 {
+        match self {
+            Self::Counter => raw as f64,
+            Self::Gauge => raw.cast_signed() as f64,
+        }
+    }
+}
+
 impl Info {
     /// The raw bits as the number that is exported.
     pub fn exported(&self, raw: u64) -> f64 {
-        #[expect(
-            clippy::cast_possible_wrap,
-            reason = "gauges are two's complement by definition"
-        )]
-        let number = match self.kind {
-            Kind::Counter => raw as f64,
-            Kind::Gauge => raw as i64 as f64,
-        };
+        let number = self.kind.number(raw);
         match self.unit {
             Unit::One => number,
             Unit::Microseconds => number / 1e6,

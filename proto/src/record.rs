@@ -193,6 +193,10 @@ closed_enum! {
         /// What a TLS server showed: labels `version`, `cipher`, `fingerprint_sha256`, `key_sha256`, `subject`, `issuer`,
         /// `not_after` (RFC 3339). One object for each check; defined again whenever a label changes.
         TlsEndpoint = 3 => "tls_endpoint",
+        /// A row of a table of an SNMP module: the labels that the module gives it.
+        SnmpRow = 5 => "snmp_row",
+        /// What a metric with a number of the agent's own means ([`crate::metric::Defined`]).
+        Metric = 6 => "metric",
         /// A device through which measurements and the stream leave the machine: label `device`.
         Uplink = 7 => "uplink",
         /// A kind that this build does not know, from a newer peer.
@@ -258,6 +262,9 @@ closed_enum! {
         ClockStepped = 5 => "clock_stepped",
         /// Runs were skipped because they were late; value = how many.
         RunsSkipped = 6 => "runs_skipped",
+        /// SNMP notifications of one kind arrived from a device; value = how many since the last such event. The text
+        /// is `source=ADDRESS trap=NAME` and what the notification says, as `name=value` with quotes where needed.
+        Trap = 16 => "trap",
         /// An event that this build does not know, from a newer peer.
         Other = 255 => "other",
     }

@@ -71,6 +71,37 @@ fn assignment() -> wire::Assignment {
         flush_interval_ms: 60_000,
         link_class: wire::LinkClass::Fibre.into(),
         daily_budget_bytes: 0,
+        snmp_modules: Vec::new(),
+    }
+}
+
+#[test]
+fn snmp_modules_of_an_assignment_are_bounded() {
+    let module = |name: &str, text: &str| wire::SnmpModule {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    };
+    let good = wire::Assignment {
+        snmp_modules: vec![module("acme.0123456789abcdef", "mibs = []")],
+        ..assignment()
+    };
+    let read = Assignment::try_from(good.clone()).unwrap();
+    assert_eq!(
+        wire::Assignment::from(&read).snmp_modules,
+        good.snmp_modules
+    );
+    for (modules, expected) in [
+        (vec![module("a b", "")], "snmp_module.name: must have"),
+        (vec![module("", "")], "snmp_module.name: must have"),
+        (vec![module("a", &"x".repeat(16_385))], "snmp_module.text"),
+        (vec![module("a", ""); 33], "assignment.snmp_modules"),
+    ] {
+        let bad = wire::Assignment {
+            snmp_modules: modules,
+            ..assignment()
+        };
+        let found = complaint(Assignment::try_from(bad));
+        assert!(found.starts_with(expected), "{found} / {expected}");
     }
 }
 
@@ -128,8 +159,8 @@ fn checks_are_held_to_their_rules() {
         "snmp.port is 65536, allowed is 1 to 65535",
         "snmp.version has the unknown value 9",
         "snmp.credential is missing",
-        "snmp.modules: must be one or more names of ASCII letters, digits, '-' and '_'",
-        "snmp.modules: must be one or more names of ASCII letters, digits, '-' and '_'",
+        "snmp.modules: must be one or more names of ASCII letters, digits, '-', '_' and '.'",
+        "snmp.modules: must be one or more names of ASCII letters, digits, '-', '_' and '.'",
         "snmp.modules has length 33, the limit is 32",
     ];
     assert_eq!(found, expected);

@@ -49,6 +49,7 @@ fn assignment(version: u32, addresses: &[&str]) -> wire::Assignment {
         flush_interval_ms: 7_000,
         link_class: wire::LinkClass::Satellite.into(),
         daily_budget_bytes: 0,
+        snmp_modules: Vec::new(),
     }
 }
 

@@ -66,6 +66,7 @@ fn assignment(version: u32, port: u16) -> wire::Assignment {
         flush_interval_ms: 0,
         link_class: wire::LinkClass::Fibre.into(),
         daily_budget_bytes: 0,
+        snmp_modules: Vec::new(),
     }
 }
 

@@ -174,6 +174,7 @@ fn assign(
         flush_interval_ms: u32::try_from(desired.flush_interval.as_millis()).unwrap_or(u32::MAX),
         link_class: desired.link_class.into(),
         daily_budget_bytes: desired.daily_budget,
+        snmp_modules: Vec::new(),
     };
     let content = assignment.encode_to_vec();
     if ids.content.as_deref() == Some(content.as_slice()) {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Assignment, Check, Family, IcmpProbe, LinkClass, Probe, SnmpCredential, SnmpProbe, Symbol,
-    Target, TargetAddress, TcpProbe,
+    Assignment, Check, Family, IcmpProbe, LinkClass, Probe, SnmpCredential, SnmpModule, SnmpProbe,
+    Symbol, Target, TargetAddress, TcpProbe,
 };
 use crate::error::ProtoError;
 use crate::id::{ApId, AssignmentVersion, CheckId, CheckName, TargetId};
@@ -80,6 +80,7 @@ impl Assignment {
             daily_budget: assignment.daily_budget_bytes,
             targets: targets.into_values().filter_map(Result::ok).collect(),
             checks,
+            snmp_modules: read_modules(assignment.snmp_modules)?,
         };
         Ok((valid, problems))
     }
@@ -282,15 +283,40 @@ fn read_icmp(icmp: wire::IcmpProbe, timeout_ms: u32) -> Result<IcmpProbe, ProtoE
     })
 }
 
+fn is_module_name(name: &String) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=64).contains(&name.len()) && name.chars().all(word)
+}
+
+fn read_modules(modules: Vec<wire::SnmpModule>) -> Result<Vec<SnmpModule>, ProtoError> {
+    ProtoError::check_len(
+        "assignment.snmp_modules",
+        modules.len(),
+        limits::ASSIGNMENT_SNMP_MODULES,
+    )?;
+    modules
+        .into_iter()
+        .map(|wire::SnmpModule { name, text }| {
+            ProtoError::check_len("snmp_module.text", text.len(), limits::SNMP_MODULE_BYTES)?;
+            if is_module_name(&name) {
+                Ok(SnmpModule { name, text })
+            } else {
+                Err(ProtoError::Invalid {
+                    field: "snmp_module.name",
+                    rule: "must have 1 to 64 ASCII letters, digits, '-', '_' and '.'",
+                })
+            }
+        })
+        .collect()
+}
+
 fn read_snmp(snmp: wire::SnmpProbe) -> Result<SnmpProbe, ProtoError> {
     let found = snmp.modules.len();
     ProtoError::check_len("snmp.modules", found, limits::SNMP_MODULES)?;
-    let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let valid = |module: &String| (1..=64).contains(&module.len()) && module.chars().all(word);
-    if snmp.modules.is_empty() || !snmp.modules.iter().all(valid) {
+    if snmp.modules.is_empty() || !snmp.modules.iter().all(is_module_name) {
         return Err(ProtoError::Invalid {
             field: "snmp.modules",
-            rule: "must be one or more names of ASCII letters, digits, '-' and '_'",
+            rule: "must be one or more names of ASCII letters, digits, '-', '_' and '.'",
         });
     }
     let credential = snmp.credential.ok_or(ProtoError::Missing {

@@ -18,6 +18,14 @@ impl From<&Assignment> for wire::Assignment {
             flush_interval_ms: milliseconds(assignment.flush_interval),
             link_class: wire::LinkClass::from(assignment.link_class).into(),
             daily_budget_bytes: assignment.daily_budget,
+            snmp_modules: assignment
+                .snmp_modules
+                .iter()
+                .map(|module| wire::SnmpModule {
+                    name: module.name.clone(),
+                    text: module.text.clone(),
+                })
+                .collect(),
         }
     }
 }

@@ -416,6 +416,7 @@ fn assignment() -> Assignment {
             check(11, 3, "portal-tls", Family::V6, tls()),
             check(12, 4, "ipv6", Family::V6, ipv6()),
         ],
+        snmp_modules: Vec::new(),
     }
 }
 
