@@ -3,12 +3,14 @@
 
 mod application;
 mod read;
+mod security;
 mod write;
 
 pub use application::{
     DnsProbe, DnsTransport, DnsType, HttpProbe, Ipv6Probe, Ipv6Service, Prefix6, TlsProbe,
 };
 pub use read::Problem;
+pub use security::{ApprovedRouter, Security};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -33,6 +35,8 @@ pub struct Assignment {
     pub targets: Vec<Target>,
     /// What is measured; each names a target above.
     pub checks: Vec<Check>,
+    /// What the access point may look like.
+    pub security: Security,
     /// SNMP modules that the checks name and that are not built into the agent.
     pub snmp_modules: Vec<SnmpModule>,
 }

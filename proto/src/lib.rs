@@ -18,6 +18,7 @@ pub mod block;
 mod error;
 pub mod id;
 pub mod limits;
+pub mod mac;
 pub mod metric;
 pub mod ranges;
 pub mod record;

@@ -68,6 +68,10 @@ pub const TLS_ROOTS: usize = 16;
 pub const IPV6_ANCHORS: usize = 16;
 /// Most services in an IPv6 check (guess).
 pub const IPV6_SERVICES: usize = 32;
+/// Most approved routers of an access point (guess: a pair on each of a few segments).
+pub const APPROVED_ROUTERS: usize = 64;
+/// Most MAC addresses, link-local addresses or prefixes of one of them (guess: one for each interface).
+pub const APPROVED_ROUTER_ITEMS: usize = 32;
 /// Most pieces of evidence of a security event.
 pub const EVIDENCE_PAIRS: usize = 32;
 /// Longest name of a piece of evidence, bytes.

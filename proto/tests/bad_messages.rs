@@ -70,6 +70,7 @@ fn assignment() -> wire::Assignment {
         checks: vec![icmp_check()],
         flush_interval_ms: 60_000,
         link_class: wire::LinkClass::Fibre.into(),
+        security: None,
         daily_budget_bytes: 0,
         snmp_modules: Vec::new(),
     }

@@ -48,6 +48,7 @@ fn assignment(version: u32, addresses: &[&str]) -> wire::Assignment {
         checks: ids.map(check).collect(),
         flush_interval_ms: 7_000,
         link_class: wire::LinkClass::Satellite.into(),
+        security: None,
         daily_budget_bytes: 0,
         snmp_modules: Vec::new(),
     }

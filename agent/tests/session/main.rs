@@ -65,6 +65,7 @@ fn assignment(version: u32, port: u16) -> wire::Assignment {
         checks: vec![tcp_check(1, 1, port), tcp_check(2, 2, port)],
         flush_interval_ms: 0,
         link_class: wire::LinkClass::Fibre.into(),
+        security: None,
         daily_budget_bytes: 0,
         snmp_modules: Vec::new(),
     }

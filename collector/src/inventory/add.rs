@@ -46,6 +46,7 @@ pub fn plan(now: &Inventory, request: &wire::AddAccessPointRequest) -> Planned {
         tcp_port: 0,
         snmp: request.snmp.clone(),
         service: None,
+        router: None,
     };
     let mut checker = Checker::new(now);
     checker.access_point("ap add", row);

@@ -40,12 +40,13 @@ pub(crate) fn access_point(row: &Row<'_>) -> Result<wire::AccessPointRow, rusqli
 }
 
 /// Columns of a target in the order of [`target`].
-pub(super) const TARGET: &str = "ap_id, name, kind, address, vrf, tcp_port, snmp, service";
+pub(super) const TARGET: &str = "ap_id, name, kind, address, vrf, tcp_port, snmp, service, router";
 
 /// Reads the columns of [`TARGET`].
 pub(super) fn target(row: &Row<'_>) -> Result<wire::TargetRow, rusqlite::Error> {
     let snmp: Option<Vec<u8>> = row.get(6)?;
     let service: Option<Vec<u8>> = row.get(7)?;
+    let router: Option<Vec<u8>> = row.get(8)?;
     Ok(wire::TargetRow {
         ap_id: row.get(0)?,
         name: row.get(1)?,
@@ -55,6 +56,7 @@ pub(super) fn target(row: &Row<'_>) -> Result<wire::TargetRow, rusqlite::Error> 
         tcp_port: row.get(5)?,
         snmp: snmp.and_then(|bytes| wire::SnmpProbe::decode(bytes.as_slice()).ok()),
         service: service.and_then(|bytes| wire::TargetService::decode(bytes.as_slice()).ok()),
+        router: router.and_then(|bytes| wire::ApprovedRouter::decode(bytes.as_slice()).ok()),
     })
 }
 
@@ -116,7 +118,7 @@ pub(super) fn store_target(
         .execute(params![row.ap_id, row.name, now_us])?;
     transaction
         .prepare_cached(&format!(
-            "INSERT OR REPLACE INTO targets ({TARGET}, valid_from_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            "INSERT OR REPLACE INTO targets ({TARGET}, valid_from_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
         ))?
         .execute(params![
             row.ap_id,
@@ -127,6 +129,7 @@ pub(super) fn store_target(
             row.tcp_port,
             row.snmp.as_ref().map(Message::encode_to_vec),
             row.service.as_ref().map(Message::encode_to_vec),
+            row.router.as_ref().map(Message::encode_to_vec),
             now_us,
         ])?;
     Ok(())
@@ -161,6 +164,10 @@ mod tests {
                 host: "portal.example".to_owned(),
                 path: "/login".to_owned(),
                 tls: true,
+            }),
+            router: Some(wire::ApprovedRouter {
+                macs: vec![vec![2, 0, 0, 0, 0, 1]],
+                ..Default::default()
             }),
             ..bare.clone()
         };

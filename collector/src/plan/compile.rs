@@ -26,6 +26,8 @@ pub struct Desired {
     pub daily_budget: u64,
     /// Medium of the access point.
     pub link_class: wire::LinkClass,
+    /// Routers that belong to the access point; absent = the inventory names none.
+    pub security: Option<wire::Security>,
     /// Without duplicates.
     pub checks: Vec<DesiredCheck>,
 }
@@ -143,6 +145,7 @@ impl<'a> Compiled<'a> {
                 .unwrap_or(FLUSH_INTERVAL),
             daily_budget: matching().find_map(|own| own.daily_budget).unwrap_or(0),
             link_class: link_class(&ap.medium),
+            security: self.security(ap_id),
             checks: checks.list,
         })
     }
@@ -198,6 +201,22 @@ impl<'a> Compiled<'a> {
 }
 
 impl Compiled<'_> {
+    /// What the agent compares router advertisements and gateways with: routers of the access point that the inventory
+    /// says how to recognise.
+    fn security(&self, ap_id: &str) -> Option<wire::Security> {
+        let routers = self
+            .inventory
+            .targets_of(ap_id)
+            .filter(|target| target.kind == "router")
+            .filter_map(|target| {
+                let router = target.router.clone()?;
+                let name = target.name.clone();
+                Some(wire::ApprovedRouter { name, ..router })
+            });
+        let routers: Vec<_> = routers.take(limits::APPROVED_ROUTERS).collect();
+        (!routers.is_empty()).then_some(wire::Security { routers })
+    }
+
     /// Resolver and services of an IPv6 check, where the plan names none: the nearest registered name server, and the
     /// access point's own services that have a port and a name. A bare address proves nothing about names (V6-D3).
     fn names_of(&self, ap: &wire::AccessPointRow, probe: &mut Ipv6Probe) {
@@ -631,6 +650,32 @@ mod tests {
             &target("a", "b", "service", "fd00::2"),
         );
         assert_eq!(checks.list[0].instance, "[fd00::2]:443");
+    }
+
+    #[test]
+    fn an_agent_hears_which_routers_belong_to_its_access_point() {
+        let mut inventory = inventory();
+        let (plan, peers) = (plan(), ["a".to_owned()]);
+        let security = |inventory: &Inventory| {
+            let compiled = Compiled::new(&plan, inventory);
+            compiled.desired("a", "village", &peers).unwrap().security
+        };
+        assert_eq!(security(&inventory), None);
+        let router = wire::ApprovedRouter {
+            macs: vec![vec![2, 0, 0, 0, 0, 1]],
+            ..Default::default()
+        };
+        for ap_id in ["town", "village"] {
+            inventory.insert_target(wire::TargetRow {
+                router: Some(router.clone()),
+                ..target(ap_id, "ce", "router", "10.3.0.1")
+            });
+        }
+        let expected = wire::ApprovedRouter {
+            name: "ce".to_owned(),
+            ..router
+        };
+        assert_eq!(security(&inventory).unwrap().routers, [expected]);
     }
 
     #[test]

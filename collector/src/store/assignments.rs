@@ -173,6 +173,7 @@ fn assign(
         checks,
         flush_interval_ms: u32::try_from(desired.flush_interval.as_millis()).unwrap_or(u32::MAX),
         link_class: desired.link_class.into(),
+        security: desired.security.clone(),
         daily_budget_bytes: desired.daily_budget,
         snmp_modules: Vec::new(),
     };

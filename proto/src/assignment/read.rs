@@ -80,6 +80,7 @@ impl Assignment {
             daily_budget: assignment.daily_budget_bytes,
             targets: targets.into_values().filter_map(Result::ok).collect(),
             checks,
+            security: assignment.security.unwrap_or_default().try_into()?,
             snmp_modules: read_modules(assignment.snmp_modules)?,
         };
         Ok((valid, problems))

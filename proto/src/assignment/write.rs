@@ -17,6 +17,9 @@ impl From<&Assignment> for wire::Assignment {
             checks: assignment.checks.iter().map(Into::into).collect(),
             flush_interval_ms: milliseconds(assignment.flush_interval),
             link_class: wire::LinkClass::from(assignment.link_class).into(),
+            // Absent rather than empty: what nobody asked for costs nothing on the wire.
+            security: (!assignment.security.routers.is_empty())
+                .then(|| (&assignment.security).into()),
             daily_budget_bytes: assignment.daily_budget,
             snmp_modules: assignment
                 .snmp_modules

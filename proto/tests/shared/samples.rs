@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6};
 use std::time::Duration;
 
 use extranet_proto::assignment::{
-    Assignment, Check, DnsProbe, DnsTransport, DnsType, Family, HttpProbe, IcmpProbe, Ipv6Probe,
-    Ipv6Service, LinkClass, Probe, SnmpCredential, SnmpProbe, Symbol, Target, TargetAddress,
-    TcpProbe, TlsProbe,
+    ApprovedRouter, Assignment, Check, DnsProbe, DnsTransport, DnsType, Family, HttpProbe,
+    IcmpProbe, Ipv6Probe, Ipv6Service, LinkClass, Probe, Security, SnmpCredential, SnmpProbe,
+    Symbol, Target, TargetAddress, TcpProbe, TlsProbe,
 };
 use extranet_proto::id::{
     ApId, AssignmentVersion, BootId, CheckId, CheckName, Incarnation, ObjectId, TargetId,
 };
+use extranet_proto::mac::MacAddress;
 use extranet_proto::ranges::RangeSet;
 use extranet_proto::record::{
     AgentEvent, Body, CheckResult, Definition, DropReason, DroppedRange, EventKind, ObjectKind,
@@ -416,6 +417,17 @@ fn assignment() -> Assignment {
             check(11, 3, "portal-tls", Family::V6, tls()),
             check(12, 4, "ipv6", Family::V6, ipv6()),
         ],
+        security: Security {
+            routers: vec![ApprovedRouter {
+                name: "ce".to_owned(),
+                macs: vec![
+                    MacAddress([2, 0, 0, 0, 0, 1]),
+                    MacAddress([0, 0, 0x5e, 0, 2, 7]),
+                ],
+                link_locals: vec![Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)],
+                prefixes: vec!["2001:db8:21::/48".parse().expect("a sample is valid")],
+            }],
+        },
         snmp_modules: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! From the bytes of a CSV file to rows: encoding, header, columns, numbers.
 
 mod details;
+mod router;
 
 use csv::{ByteRecord, ReaderBuilder};
 use extranet_proto::{limits, wire};
@@ -51,6 +52,9 @@ const TARGET_COLUMNS: Columns = Columns {
         "host",
         "path",
         "tls",
+        "mac",
+        "link_local",
+        "prefixes",
         "snmp_version",
         "snmp_port",
         "snmp_community",
@@ -137,6 +141,7 @@ pub(super) fn targets(file: &str, bytes: &[u8], checker: &mut Checker<'_>) {
         let tcp_port = port(row, "tcp_port", 0, checker);
         let snmp = snmp(row, checker);
         let service = service(row, checker);
+        let router = router::router(row, checker);
         let parsed = wire::TargetRow {
             ap_id: row.get("ap_id").to_owned(),
             name: row.get("name").to_owned(),
@@ -146,6 +151,7 @@ pub(super) fn targets(file: &str, bytes: &[u8], checker: &mut Checker<'_>) {
             tcp_port,
             snmp,
             service,
+            router,
         };
         checker.target(&row.place, parsed);
     });

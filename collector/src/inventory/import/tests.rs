@@ -175,6 +175,39 @@ fn targets_are_checked_and_secrets_never_repeated() {
 }
 
 #[test]
+fn a_router_says_how_it_is_recognised() {
+    let targets = "ap_id,name,kind,address,mac,link_local,prefixes\n\
+        centre,a,router,10.0.0.1,00-00-5E-00-02-0A; 02:00:00:00:00:01,fe80:0::1,2001:db8:0:1::1/64\n";
+    let planned = plan(&centre(), b"", targets.as_bytes(), "test");
+    let rows = planned.record.expect("rows to add").targets;
+    let expected = wire::ApprovedRouter {
+        name: String::new(),
+        macs: vec![vec![0, 0, 0x5e, 0, 2, 0x0a], vec![2, 0, 0, 0, 0, 1]],
+        link_locals: vec!["fe80::1".to_owned()],
+        prefixes: vec!["2001:db8:0:1::/64".to_owned()],
+    };
+    assert_eq!(rows[0].router, Some(expected));
+
+    let targets = "ap_id,name,kind,address,mac,link_local,prefixes\n\
+        centre,a,router,10.0.0.1,02:00:00:00:00,fd00::1,10.0.0.0/8\n\
+        centre,b,router,10.0.0.2,,,2001:db8::/48\n\
+        centre,c,service,10.0.0.3,02:00:00:00:00:01,,\n";
+    let found = problems("", targets).join("\n");
+    for expected in [
+        "targets.csv:2: mac: '02:00:00:00:00' is not a MAC",
+        "targets.csv:2: link_local: 'fd00::1' is not an address of fe80::/10",
+        "targets.csv:2: prefixes: '10.0.0.0/8' is not a prefix",
+        "targets.csv:3: mac: is needed with prefixes",
+        "targets.csv:4: mac: mac, link_local and prefixes are only for",
+    ] {
+        assert!(
+            found.contains(expected),
+            "missing {expected:?} in:\n{found}"
+        );
+    }
+}
+
+#[test]
 fn other_encodings_and_sizes_are_refused_and_a_mark_is_not_a_name() {
     let gbk = b"ap_id,name,level\na,\xc1\xd6\xd6\xdc,county\n";
     let planned = plan(&centre(), gbk, b"", "test");
