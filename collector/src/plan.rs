@@ -7,7 +7,7 @@
 //! flush_interval = "60s"
 //! [[plan.check]]
 //! name = "anchor-icmp"
-//! probe = "icmp"              # icmp, tcp, snmp, dns, http, tls, ipv6
+//! probe = "icmp"              # icmp, tcp, snmp, dns, http, tls, path, ipv6
 //! target = "anchor"           # anchor, gateway, resolver, router, service; self (ipv6)
 //!
 //! [[inbound]]                 # what vantages measure of an access point's routers, from outside
@@ -24,6 +24,7 @@
 
 pub mod application;
 pub mod compile;
+pub mod path;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use extranet_agent::config::reader::{Problems, Reader, read};
 use extranet_agent::ipv6::subjects::ServiceUrl;
-use extranet_proto::assignment::Ipv6Probe;
+use extranet_proto::assignment::{Ipv6Probe, PathProbe};
 use extranet_proto::id::CheckName;
 use extranet_proto::limits;
 
@@ -186,6 +187,8 @@ pub enum ProbePlan {
     Ipv6(Box<Ipv6Probe>),
     /// What measuring and reporting cost.
     Traffic,
+    /// Traceroute, path MTU.
+    Path(PathProbe),
     /// DNS, HTTP, TLS.
     Application(ApplicationPlan),
 }
@@ -332,7 +335,13 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     let interval = reader.duration("interval", Duration::from_mins(1), shortest..=longest);
     let longest = Duration::from_millis(limits::CHECK_TIMEOUT_MS_MAX.into());
     // A run that lasts until the next one is due would make the schedule skip every second run of a dead target.
-    let usual = Duration::from_secs(if kind == "snmp" { 10 } else { 5 }).min(interval * 4 / 5);
+    let usual = match kind.as_str() {
+        "snmp" => 10,
+        // Silent hops are waited for.
+        "path" => 30,
+        _ => 5,
+    };
+    let usual = Duration::from_secs(usual).min(interval * 4 / 5);
     let timeout = reader.duration("timeout", usual, Duration::from_millis(10)..=longest);
     if timeout >= interval {
         reader.problem("timeout", "must be shorter than the interval");
@@ -394,6 +403,7 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePl
             modules: words(reader, "modules", &[], &SNMP_MODULES),
         },
         "traffic" => ProbePlan::Traffic,
+        "path" => ProbePlan::Path(path::read(reader)),
         "ipv6" => ProbePlan::Ipv6(Box::new(ipv6_plan(reader))),
         kind if application::KINDS.contains(&kind) => {
             ProbePlan::Application(ApplicationPlan::read(reader, kind))
@@ -402,7 +412,9 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePl
             if !other.is_empty() {
                 reader.problem(
                     "probe",
-                    format!("unknown probe '{other}' (use icmp, tcp, snmp, dns, http, tls, ipv6, traffic)"),
+                    format!(
+                        "unknown probe '{other}' (use icmp, tcp, snmp, dns, http, tls, path, ipv6, traffic)"
+                    ),
                 );
             }
             ProbePlan::Snmp {
@@ -474,7 +486,7 @@ mod tests {
             "plan.toml:6: plan[0].check[0].name: 'a b'",
             "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
             "plan.toml:10: plan[0].check[0].timeout: must be shorter",
-            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, ipv6, traffic)",
+            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, path, ipv6, traffic)",
             "families: \"5\" cannot be used: use 4, 6",
             "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",
             "inbound[0].check[0].packets",

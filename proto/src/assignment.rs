@@ -2,6 +2,7 @@
 //! directions stand in `assignment/{read,write}.rs`.
 
 mod application;
+mod path;
 mod read;
 mod security;
 mod write;
@@ -9,6 +10,7 @@ mod write;
 pub use application::{
     DnsProbe, DnsTransport, DnsType, HttpProbe, Ipv6Probe, Ipv6Service, Prefix6, TlsProbe,
 };
+pub use path::{PathProbe, PathTransport};
 pub use read::Problem;
 pub use security::{ApprovedRouter, Security};
 
@@ -165,6 +167,8 @@ pub enum Probe {
     Ipv6(Box<Ipv6Probe>),
     /// What measuring and reporting cost: sends nothing.
     Traffic,
+    /// Traceroute, path MTU.
+    Path(PathProbe),
 }
 
 impl Probe {
@@ -179,6 +183,7 @@ impl Probe {
             Self::Tls(_) => "tls",
             Self::Ipv6(_) => "ipv6",
             Self::Traffic => "traffic",
+            Self::Path(_) => "path",
         }
     }
 }

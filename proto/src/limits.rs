@@ -72,6 +72,23 @@ pub const IPV6_SERVICES: usize = 32;
 pub const APPROVED_ROUTERS: usize = 64;
 /// Most MAC addresses, link-local addresses or prefixes of one of them (guess: one for each interface).
 pub const APPROVED_ROUTER_ITEMS: usize = 32;
+/// Highest hop that a trace asks: time to live and hop limit are bytes, and no path of this network has more than a
+/// dozen routers; what goes in circles is seen long before.
+pub const PATH_HOPS: u32 = 64;
+/// Most attempts at each hop of a trace.
+pub const PATH_ATTEMPTS: u32 = 10;
+/// Most hops that a trace asks at the same time.
+pub const PATH_PARALLEL: u32 = 64;
+/// Largest payload of a trace, bytes: fits into the smallest MTU of IPv6 (1,280) with every header.
+pub const PATH_PAYLOAD_BYTES: u32 = 1_200;
+/// Smallest payload of a trace, bytes: room for the token that tells our packets from others', as quoted by routers.
+pub const PATH_PAYLOAD_BYTES_MIN: u32 = 16;
+/// Lowest port that a flow may start from: below are those of services (RFC 6335 section 6).
+pub const PATH_FLOW_PORT_MIN: u32 = 1_024;
+/// Smallest path MTU that can be expected, bytes: every host takes so much (RFC 791 section 3.1).
+pub const PATH_MTU_MIN: u32 = 576;
+/// Largest path MTU that can be expected, bytes.
+pub const PATH_MTU_MAX: u32 = 65_535;
 /// Most pieces of evidence of a security event.
 pub const EVIDENCE_PAIRS: usize = 32;
 /// Longest name of a piece of evidence, bytes.

@@ -212,6 +212,43 @@ registry! {
     SNMP_REBOOTS = 154, "extranet_snmp_device_restarts", None, One, Counter;
     /// Readings of counters that gave no sample in this run, because they cannot be right (AV-34).
     SNMP_REFUSED_READINGS = 155, "extranet_snmp_refused_readings", None, One, Gauge;
+    /// 1 when the target itself answered a trace.
+    PATH_REACHED = 250, "extranet_path_reached", None, One, Gauge;
+    /// Distance of the target in hops; where it was not reached, of the last router that answered. 0 = nobody did.
+    PATH_HOPS = 251, "extranet_path_hops", None, One, Gauge;
+    /// Hops before that one at which nobody answered.
+    PATH_SILENT_HOPS = 252, "extranet_path_silent_hops", None, One, Gauge;
+    /// A number for the way that packets take: 48 bits of a hash over distances and addresses. A hop that is silent
+    /// for once does not change it.
+    PATH_FINGERPRINT = 253, "extranet_path_fingerprint", None, One, Gauge;
+    /// How often another way was seen, since the agent started.
+    PATH_CHANGES = 254, "extranet_path_changes_total", None, One, Counter;
+    /// Packets of the trace.
+    PATH_SENT = 255, "extranet_path_packets_sent", None, One, Gauge;
+    /// Answers to them.
+    PATH_RECEIVED = 256, "extranet_path_packets_received", None, One, Gauge;
+    /// Packets sent to a hop; on the first of several who answer there.
+    PATH_HOP_SENT = 257, "extranet_path_hop_packets_sent", None, One, Gauge;
+    /// Answers from a hop.
+    PATH_HOP_RECEIVED = 258, "extranet_path_hop_packets_received", None, One, Gauge;
+    /// Shortest round trip to a hop.
+    PATH_HOP_RTT_MIN = 259, "extranet_path_hop_rtt_min_seconds", None, Microseconds, Gauge;
+    /// Mean round trip to a hop.
+    PATH_HOP_RTT_AVG = 260, "extranet_path_hop_rtt_avg_seconds", None, Microseconds, Gauge;
+    /// Longest round trip to a hop.
+    PATH_HOP_RTT_MAX = 261, "extranet_path_hop_rtt_max_seconds", None, Microseconds, Gauge;
+    /// Largest packet that reaches the target in one piece, bytes with the header of IP.
+    PATH_MTU = 270, "extranet_path_mtu_bytes", None, One, Gauge;
+    /// MTU of the interface on which packets to the target leave this machine, bytes.
+    PATH_MTU_LOCAL = 271, "extranet_path_mtu_local_bytes", None, One, Gauge;
+    /// "Packet too big" messages that came for our packets.
+    PATH_MTU_TOO_BIG = 272, "extranet_path_mtu_too_big_received", None, One, Gauge;
+    /// 1 when packets above some size vanish without such a message.
+    PATH_MTU_BLACK_HOLE = 273, "extranet_path_mtu_black_hole", None, One, Gauge;
+    /// How long it took to find the path MTU.
+    PATH_MTU_DISCOVERY = 274, "extranet_path_mtu_discovery_seconds", None, Microseconds, Gauge;
+    /// MTU of its next link that a router told in "packet too big", bytes; on the hop that it is.
+    PATH_MTU_LIMIT = 275, "extranet_path_mtu_limit_bytes", None, One, Gauge;
     /// Bytes of IP packets that probes sent through a device since the agent started.
     PROBES_SENT = 280, "extranet_uplink_sent_bytes_total", Some(("purpose", "probes")), One, Counter;
     /// Bytes of IP packets that probes received through a device.

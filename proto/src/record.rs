@@ -178,6 +178,12 @@ closed_enum! {
         CertificateName = 25 => "certificate_name",
         /// The chain does not lead to a trusted root, or is broken.
         CertificateUntrusted = 26 => "certificate_untrusted",
+        /// Packets to the target go in circles: a router answers at several distances.
+        RoutingLoop = 27 => "routing_loop",
+        /// Packets above some size vanish on the way and nobody says so: no "packet too big" comes.
+        PathMtuBlackHole = 28 => "path_mtu_black_hole",
+        /// The path MTU is not the expected one.
+        PathMtuUnexpected = 29 => "path_mtu_unexpected",
         /// A reason that this build does not know, from a newer peer.
         Other = 255 => "other",
     }
@@ -199,6 +205,8 @@ closed_enum! {
         Metric = 6 => "metric",
         /// A device through which measurements and the stream leave the machine: label `device`.
         Uplink = 7 => "uplink",
+        /// Who answers at a hop of a path: labels `hop` (distance in hops, three digits), `address` (empty = nobody).
+        PathHop = 4 => "path_hop",
         /// A kind that this build does not know, from a newer peer.
         Other = 255 => "other",
     }
@@ -265,6 +273,8 @@ closed_enum! {
         /// SNMP notifications of one kind arrived from a device; value = how many since the last such event. The text
         /// is `source=ADDRESS trap=NAME` and what the notification says, as `name=value` with quotes where needed.
         Trap = 16 => "trap",
+        /// Packets to a target take another way than before; value = the new fingerprint, text = check and both paths.
+        PathChanged = 7 => "path_changed",
         /// An event that this build does not know, from a newer peer.
         Other = 255 => "other",
     }

@@ -433,6 +433,8 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
         }
         ProbePlan::Traffic => Some((Probe::Traffic(wire::TrafficProbe {}), None)),
         ProbePlan::Ipv6(ipv6) => Some((Probe::Ipv6(ipv6.as_ref().into()), None)),
+        // The port belongs to the packets of the trace, not to what is measured: it is not part of `instance`.
+        ProbePlan::Path(path) => Some((Probe::Path(path.into()), None)),
         ProbePlan::Application(application) => application.probe(target),
     }
 }

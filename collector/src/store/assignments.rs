@@ -324,6 +324,7 @@ impl Ids {
             Some(wire::check::Probe::Tls(_)) => "tls",
             Some(wire::check::Probe::Ipv6(_)) => "ipv6",
             Some(wire::check::Probe::Traffic(_)) => "traffic",
+            Some(wire::check::Probe::Path(_)) => "path",
             None => "",
         };
         transaction

@@ -242,6 +242,7 @@ impl TryFrom<wire::Check> for Check {
             wire::check::Probe::Tls(tls) => Probe::Tls(tls.try_into()?),
             wire::check::Probe::Ipv6(ipv6) => Probe::Ipv6(Box::new(ipv6.try_into()?)),
             wire::check::Probe::Traffic(wire::TrafficProbe {}) => Probe::Traffic,
+            wire::check::Probe::Path(path) => Probe::Path(path.try_into()?),
         };
         Ok(Self {
             id: CheckId(id),

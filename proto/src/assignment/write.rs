@@ -124,6 +124,7 @@ impl From<&Probe> for wire::check::Probe {
             Probe::Tls(tls) => Self::Tls(tls.into()),
             Probe::Ipv6(ipv6) => Self::Ipv6(ipv6.as_ref().into()),
             Probe::Traffic => Self::Traffic(wire::TrafficProbe {}),
+            Probe::Path(path) => Self::Path(path.into()),
         }
     }
 }

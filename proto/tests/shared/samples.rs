@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use extranet_proto::assignment::{
     ApprovedRouter, Assignment, Check, DnsProbe, DnsTransport, DnsType, Family, HttpProbe,
-    IcmpProbe, Ipv6Probe, Ipv6Service, LinkClass, Probe, Security, SnmpCredential, SnmpProbe,
-    Symbol, Target, TargetAddress, TcpProbe, TlsProbe,
+    IcmpProbe, Ipv6Probe, Ipv6Service, LinkClass, PathProbe, PathTransport, Probe, Security,
+    SnmpCredential, SnmpProbe, Symbol, Target, TargetAddress, TcpProbe, TlsProbe,
 };
 use extranet_proto::id::{
     ApId, AssignmentVersion, BootId, CheckId, CheckName, Incarnation, ObjectId, TargetId,
@@ -416,6 +416,7 @@ fn assignment() -> Assignment {
             check(10, 3, "portal-home", Family::V6, http()),
             check(11, 3, "portal-tls", Family::V6, tls()),
             check(12, 4, "ipv6", Family::V6, ipv6()),
+            check(13, 1, "path-4", Family::V4, path()),
         ],
         security: Security {
             routers: vec![ApprovedRouter {
@@ -525,4 +526,20 @@ fn ipv6() -> Probe {
         resolver6: Some(address(53)),
         expected_path_mtu: Some(1_400),
     }))
+}
+
+fn path() -> Probe {
+    Probe::Path(PathProbe {
+        transport: PathTransport::Udp,
+        port: 33_434,
+        flow_port: 0,
+        first_hop: 1,
+        max_hop: 30,
+        attempts: 3,
+        parallel: 6,
+        payload_bytes: 32,
+        trace: true,
+        path_mtu: true,
+        expected_path_mtu: Some(1_500),
+    })
 }
