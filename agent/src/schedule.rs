@@ -260,12 +260,13 @@ impl<P: Prober, R: Results> Schedule<P, R> {
 
 /// One run with its deadline. A probe that overstays it says nothing about its target.
 pub async fn run_once(prober: &impl Prober, planned: &PlannedCheck, start: Instant) -> Measured {
-    let deadline = start + planned.check.timeout;
+    let longest = planned.check.longest_run();
+    let deadline = start + longest;
     timeout_at(deadline + DEADLINE_GRACE, prober.run(planned, deadline))
         .await
         .unwrap_or_else(|_| {
             tracing::warn!(check = %planned.check.name, "probe overstayed its deadline");
-            Measured::not_measured(Reason::LocalError, planned.check.timeout)
+            Measured::not_measured(Reason::LocalError, longest)
         })
 }
 

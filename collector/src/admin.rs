@@ -296,7 +296,7 @@ impl AdminApi for Admin {
         let MeasurementRequest { target, check, .. } = MeasurementRequest::try_from(checked)
             .map_err(|error| Status::invalid_argument(error_chain(&error)))?;
         let timeout = match timeout_ms {
-            0 => check.timeout + MEASURE_SLACK,
+            0 => check.longest_run() + MEASURE_SLACK,
             ms => Duration::from_millis(ms.into()),
         };
         tracing::info!(%agent, actor, probe = check.probe.kind(), "measurement asked for");

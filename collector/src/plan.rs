@@ -24,6 +24,7 @@
 
 pub mod application;
 pub mod compile;
+mod icmp;
 pub mod path;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -35,7 +36,7 @@ use extranet_agent::config::reader::{Problems, Reader, read};
 use extranet_agent::ipv6::subjects::ServiceUrl;
 use extranet_proto::assignment::{Ipv6Probe, PathProbe};
 use extranet_proto::id::CheckName;
-use extranet_proto::limits;
+use extranet_proto::{limits, wire};
 
 use application::ApplicationPlan;
 
@@ -165,14 +166,7 @@ impl FromStr for TargetPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbePlan {
     /// ICMP echo.
-    Icmp {
-        /// Requests in one run.
-        packets: u32,
-        /// Between two requests.
-        packet_interval: Duration,
-        /// Bytes behind the ICMP header.
-        payload_bytes: u32,
-    },
+    Icmp(wire::IcmpProbe),
     /// TCP connect.
     Tcp {
         /// Port; `None` = the one of the target, and targets without one are left out.
@@ -325,7 +319,7 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
         Some(default) => (TargetPlan::Router, vantages(reader, default)),
     };
     let families = vec![FamilyWord(4), FamilyWord(6)];
-    let families = reader
+    let families: Vec<u8> = reader
         .list("families", families)
         .into_iter()
         .map(|word| word.0)
@@ -335,13 +329,15 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     let interval = reader.duration("interval", Duration::from_mins(1), shortest..=longest);
     let longest = Duration::from_millis(limits::CHECK_TIMEOUT_MS_MAX.into());
     // A run that lasts until the next one is due would make the schedule skip every second run of a dead target.
+    let pace = (kind == "icmp").then(|| icmp::Pace::read(reader));
+    let span = pace.map_or(interval, |pace| pace.span(interval));
     let usual = match kind.as_str() {
         "snmp" => 10,
         // Silent hops are waited for.
         "path" => 30,
         _ => 5,
     };
-    let usual = Duration::from_secs(usual).min(interval * 4 / 5);
+    let usual = Duration::from_secs(usual).min(span * 4 / 5);
     let timeout = reader.duration("timeout", usual, Duration::from_millis(10)..=longest);
     if timeout >= interval {
         reader.problem("timeout", "must be shorter than the interval");
@@ -353,6 +349,10 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
             "the probes ipv6 and traffic and the target self belong together",
         );
     }
+    let probe = match pace {
+        Some(pace) => ProbePlan::Icmp(icmp::read(reader, pace, &families, interval, timeout)),
+        None => probe_plan(reader, &kind),
+    };
     CheckPlan {
         name,
         target,
@@ -361,36 +361,12 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
         interval,
         timeout,
         stretch_last: reader.boolean("stretch_last", false),
-        probe: probe_plan(reader, &kind, timeout),
+        probe,
     }
 }
 
-fn probe_plan(reader: &mut Reader<'_>, kind: &str, timeout: Duration) -> ProbePlan {
+fn probe_plan(reader: &mut Reader<'_>, kind: &str) -> ProbePlan {
     match kind {
-        "icmp" => {
-            let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-            let packets = number(reader.integer("packets", 5, 1..=u64::from(limits::ICMP_PACKETS)));
-            let longest = Duration::from_mins(1);
-            let packet_interval = reader.duration(
-                "packet_interval",
-                Duration::from_millis(200),
-                Duration::from_millis(1)..=longest,
-            );
-            let sending = packet_interval.saturating_mul(packets.saturating_sub(1));
-            if sending >= timeout {
-                reader.problem(
-                    "packet_interval",
-                    "the last packet would be sent behind the timeout",
-                );
-            }
-            let payload =
-                u64::from(limits::ICMP_PAYLOAD_BYTES_MIN)..=u64::from(limits::ICMP_PAYLOAD_BYTES);
-            ProbePlan::Icmp {
-                packets,
-                packet_interval,
-                payload_bytes: number(reader.integer("payload_bytes", 56, payload)),
-            }
-        }
         "tcp" => {
             let port = reader
                 .has("port")
@@ -459,7 +435,7 @@ mod tests {
             // AV-05: fewer than five probes in a slot of 60 s give no verdict.
             check.target == TargetPlan::Anchor
                 && check.interval <= Duration::from_mins(1)
-                && matches!(check.probe, ProbePlan::Icmp { packets, .. } if packets >= 5)
+                && matches!(&check.probe, ProbePlan::Icmp(icmp) if icmp.packets >= 5)
         };
         let fibre = plan
             .own

@@ -2,6 +2,7 @@
 //! directions stand in `assignment/{read,write}.rs`.
 
 mod application;
+mod icmp;
 mod path;
 mod read;
 mod security;
@@ -10,6 +11,7 @@ mod write;
 pub use application::{
     DnsProbe, DnsTransport, DnsType, HttpProbe, Ipv6Probe, Ipv6Service, Prefix6, TlsProbe,
 };
+pub use icmp::IcmpProbe;
 pub use path::{PathProbe, PathTransport};
 pub use read::Problem;
 pub use security::{ApprovedRouter, Security};
@@ -140,12 +142,22 @@ pub struct Check {
     pub family: Family,
     /// Time between the starts of two runs.
     pub interval: Duration,
-    /// Deadline of a run, counted from its start.
+    /// Deadline of a run, counted from its start; of each request in a train of ICMP requests.
     pub timeout: Duration,
     /// Whether the interval is the last one to be stretched when the daily budget runs short.
     pub stretch_last: bool,
     /// What is done.
     pub probe: Probe,
+}
+
+impl Check {
+    /// The longest that a run may take.
+    pub fn longest_run(&self) -> Duration {
+        match &self.probe {
+            Probe::Icmp(icmp) if icmp.steady => icmp.sending_time() + self.timeout,
+            _ => self.timeout,
+        }
+    }
 }
 
 /// What a check does.
@@ -186,17 +198,6 @@ impl Probe {
             Self::Path(_) => "path",
         }
     }
-}
-
-/// A burst of echo requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IcmpProbe {
-    /// Requests in one run, at least 1.
-    pub packets: u16,
-    /// Time between two requests.
-    pub packet_interval: Duration,
-    /// Bytes behind the ICMP header.
-    pub payload_bytes: u16,
 }
 
 /// A connection that is opened and closed at once.

@@ -56,6 +56,8 @@ pub const ICMP_PAYLOAD_BYTES_MIN: u32 = 16;
 pub const ASSIGNMENT_SNMP_MODULES: usize = 32;
 /// Longest text of an SNMP module, bytes: the largest built-in one has 8 KiB.
 pub const SNMP_MODULE_BYTES: usize = 16 << 10;
+/// Largest differentiated services code point: six bits (RFC 2474 section 3).
+pub const DSCP_MAX: u32 = 63;
 /// Most SNMP modules in one check.
 pub const SNMP_MODULES: usize = 32;
 /// Most expected answers of a DNS check (guess: round robin names have a handful).

@@ -74,6 +74,28 @@ registry! {
     ICMP_HOP_LIMIT = 7, "probe_icmp_reply_hop_limit", None, One, Gauge;
     /// Replies that arrived more than once.
     ICMP_DUPLICATES = 8, "extranet_icmp_duplicates", None, One, Gauge;
+    /// Replies that came after their run had ended, or later than they were waited for; absent = none.
+    ICMP_LATE = 9, "extranet_icmp_late", None, One, Gauge;
+    /// Replies that came after one to a later request (RFC 4737 section 3.3); absent = none.
+    ICMP_REORDERED = 10, "extranet_icmp_reordered", None, One, Gauge;
+    /// Median round trip, from three replies on.
+    ICMP_RTT_P50 = 11, "extranet_icmp_rtt_seconds", Some(("quantile", "0.5")), Microseconds, Gauge;
+    /// From ten replies on.
+    ICMP_RTT_P90 = 12, "extranet_icmp_rtt_seconds", Some(("quantile", "0.9")), Microseconds, Gauge;
+    /// From twenty replies on.
+    ICMP_RTT_P95 = 13, "extranet_icmp_rtt_seconds", Some(("quantile", "0.95")), Microseconds, Gauge;
+    /// From a hundred replies on.
+    ICMP_RTT_P99 = 14, "extranet_icmp_rtt_seconds", Some(("quantile", "0.99")), Microseconds, Gauge;
+    /// Requests since the agent started; with a histogram only, as the four below.
+    SMOKEPING_REQUESTS = 15, "smokeping_requests_total", None, One, Counter;
+    /// All round trips since the agent started together.
+    SMOKEPING_SUM = 16, "smokeping_response_duration_seconds_sum", None, Microseconds, Counter;
+    /// Round trips since the agent started.
+    SMOKEPING_COUNT = 17, "smokeping_response_duration_seconds_count", None, One, Counter;
+    /// The bucket that holds all of them.
+    SMOKEPING_BUCKET_INF = 18, "smokeping_response_duration_seconds_bucket", Some(("le", "+Inf")), One, Counter;
+    /// Replies that arrived more than once since the agent started.
+    SMOKEPING_DUPLICATES = 19, "smokeping_response_duplicates_total", None, One, Counter;
     /// From SYN to established.
     TCP_CONNECT = 20, "extranet_tcp_connect_seconds", None, Microseconds, Gauge;
     /// From the query to its answer, connecting included where TCP is asked for.
@@ -323,10 +345,50 @@ fn ipv6_row(rows: &[Info], rubric: &str) -> Option<Metric> {
     rows.get(row).map(|info| info.metric)
 }
 
+/// First number of the histogram.
+const SMOKEPING_BUCKET_FIRST: u16 = 200;
+
+/// Upper bounds of the buckets of `smokeping_prober`, µs: its defaults, so that its dashboards work.
+pub const SMOKEPING_BOUNDS_US: [u64; 20] = [
+    50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 102_400, 204_800, 409_600,
+    819_200, 1_638_400, 3_276_800, 6_553_600, 13_107_200, 26_214_400,
+];
+
+/// The same in seconds, written as `smokeping_prober` writes them.
+const SMOKEPING_LE: [&str; SMOKEPING_BOUNDS_US.len()] = [
+    "5e-05", "0.0001", "0.0002", "0.0004", "0.0008", "0.0016", "0.0032", "0.0064", "0.0128",
+    "0.0256", "0.0512", "0.1024", "0.2048", "0.4096", "0.8192", "1.6384", "3.2768", "6.5536",
+    "13.1072", "26.2144",
+];
+
+static SMOKEPING_BUCKETS: [Info; SMOKEPING_BOUNDS_US.len()] = {
+    let mut rows = [Info {
+        metric: Metric(SMOKEPING_BUCKET_FIRST),
+        name: "smokeping_response_duration_seconds_bucket",
+        label: None,
+        unit: Unit::One,
+        kind: Kind::Counter,
+    }; SMOKEPING_BOUNDS_US.len()];
+    let mut row = 0;
+    let mut number = SMOKEPING_BUCKET_FIRST;
+    while row < rows.len() {
+        rows[row].metric = Metric(number);
+        rows[row].label = Some(("le", SMOKEPING_LE[row]));
+        row += 1;
+        number += 1;
+    }
+    rows
+};
+
+/// The buckets in the order of [`SMOKEPING_BOUNDS_US`]: round trips up to the bound, since the agent started.
+pub fn smokeping_buckets() -> impl Iterator<Item = Metric> {
+    SMOKEPING_BUCKETS.iter().map(|info| info.metric)
+}
+
 impl Metric {
     /// What this build knows about the number.
     pub fn info(self) -> Option<&'static Info> {
-        [REGISTRY, &IPV6_CHECKS, &IPV6_VALUES]
+        [REGISTRY, &SMOKEPING_BUCKETS, &IPV6_CHECKS, &IPV6_VALUES]
             .into_iter()
             .find_map(|part| {
                 let at = part.binary_search_by_key(&self, |info| info.metric).ok()?;
@@ -368,7 +430,12 @@ mod tests {
                 .windows(2)
                 .all(|pair| pair[0].metric < pair[1].metric)
         );
-        for info in REGISTRY.iter().chain(&IPV6_CHECKS).chain(&IPV6_VALUES) {
+        for info in REGISTRY
+            .iter()
+            .chain(&SMOKEPING_BUCKETS)
+            .chain(&IPV6_CHECKS)
+            .chain(&IPV6_VALUES)
+        {
             assert!(
                 info.name
                     .chars()
@@ -395,6 +462,17 @@ mod tests {
         );
         let (first, last) = (REGISTRY[0].metric, REGISTRY[REGISTRY.len() - 1].metric);
         assert!(first < last && last < Metric(IPV6_CHECK_FIRST));
+    }
+
+    #[test]
+    fn every_bucket_says_its_bound_in_seconds() {
+        let buckets: Vec<_> = smokeping_buckets().collect();
+        assert_eq!(buckets.len(), SMOKEPING_BOUNDS_US.len());
+        for (metric, bound_us) in buckets.into_iter().zip(SMOKEPING_BOUNDS_US) {
+            let (name, text) = metric.info().unwrap().label.unwrap();
+            assert_eq!(name, "le");
+            assert_eq!(text.parse::<f64>().unwrap(), bound_us as f64 / 1e6);
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ async fn echo(
         packets,
         packet_interval: PACKET_INTERVAL,
         payload_bytes,
+        ..IcmpProbe::default()
     });
     let time = PACKET_INTERVAL * u32::from(packets) + REPLY_TIME;
     let mut all = Echo::default();

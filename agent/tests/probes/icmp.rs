@@ -166,6 +166,7 @@ fn a_packet_too_big_for_the_path_says_so_until_the_kernel_knows_the_path() {
                         packets: 1,
                         packet_interval: Duration::ZERO,
                         payload_bytes: 1_400,
+                        ..IcmpProbe::default()
                     })
                 };
                 let probes = probes();

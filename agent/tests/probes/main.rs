@@ -40,6 +40,7 @@ fn echoes(packets: u16) -> Probe {
         packets,
         packet_interval: Duration::from_millis(20),
         payload_bytes: 56,
+        ..IcmpProbe::default()
     })
 }
 

@@ -62,11 +62,7 @@ fn asked(args: &MeasureArgs) -> (Target, Check) {
         _ => Family::V4,
     };
     let probe = match args.probe {
-        Kind::Icmp => Probe::Icmp(IcmpProbe {
-            packets: 5,
-            packet_interval: Duration::from_millis(200),
-            payload_bytes: 56,
-        }),
+        Kind::Icmp => Probe::Icmp(IcmpProbe::default()),
         Kind::Tcp => Probe::Tcp(TcpProbe {
             port: args.port.unwrap_or(0),
         }),

@@ -408,18 +408,7 @@ impl Checks {
 /// The probe for a target, and the port that belongs into `instance`; `None` when the target does not offer it.
 fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u32>)> {
     match plan {
-        ProbePlan::Icmp {
-            packets,
-            packet_interval,
-            payload_bytes,
-        } => {
-            let icmp = wire::IcmpProbe {
-                packets: *packets,
-                packet_interval_ms: millis(*packet_interval),
-                payload_bytes: *payload_bytes,
-            };
-            Some((Probe::Icmp(icmp), None))
-        }
+        ProbePlan::Icmp(icmp) => Some((Probe::Icmp(icmp.clone()), None)),
         ProbePlan::Tcp { port } => {
             let port = port.or((target.tcp_port > 0).then_some(target.tcp_port))?;
             Some((Probe::Tcp(wire::TcpProbe { port }), Some(port)))
@@ -439,7 +428,7 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
     }
 }
 
-fn millis(duration: Duration) -> u32 {
+pub(super) fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 

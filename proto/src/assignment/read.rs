@@ -154,20 +154,25 @@ impl TryFrom<wire::Target> for Target {
     type Error = ProtoError;
 
     fn try_from(target: wire::Target) -> Result<Self, ProtoError> {
-        ProtoError::check_len("target.vrf", target.vrf.len(), limits::VRF_NAME_BYTES)?;
-        let device = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
-        if !target.vrf.chars().all(device) || matches!(target.vrf.as_str(), "." | "..") {
-            return Err(ProtoError::Invalid {
-                field: "target.vrf",
-                rule: "must be the name of a network device",
-            });
-        }
         Ok(Self {
             id: TargetId(target.target_id),
-            vrf: target.vrf,
+            vrf: device_name("target.vrf", target.vrf)?,
             address: target.address.parse()?,
         })
     }
+}
+
+/// The name of a network device, or nothing.
+pub(super) fn device_name(field: &'static str, name: String) -> Result<String, ProtoError> {
+    ProtoError::check_len(field, name.len(), limits::VRF_NAME_BYTES)?;
+    let device = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+    if !name.chars().all(device) || matches!(name.as_str(), "." | "..") {
+        return Err(ProtoError::Invalid {
+            field,
+            rule: "must be the name of a network device",
+        });
+    }
+    Ok(name)
 }
 
 impl std::str::FromStr for TargetAddress {
@@ -232,7 +237,12 @@ impl TryFrom<wire::Check> for Check {
             field: "check.probe",
             rule: "is missing or of a kind that this build does not know",
         })? {
-            wire::check::Probe::Icmp(icmp) => Probe::Icmp(read_icmp(icmp, timeout)?),
+            wire::check::Probe::Icmp(icmp) => Probe::Icmp(IcmpProbe::read(
+                &icmp,
+                family,
+                milliseconds(interval),
+                milliseconds(timeout),
+            )?),
             wire::check::Probe::Tcp(tcp) => Probe::Tcp(TcpProbe {
                 port: port("tcp.port", tcp.port)?,
             }),
@@ -255,34 +265,6 @@ impl TryFrom<wire::Check> for Check {
             probe,
         })
     }
-}
-
-fn read_icmp(icmp: wire::IcmpProbe, timeout_ms: u32) -> Result<IcmpProbe, ProtoError> {
-    let packets = ProtoError::check_span("icmp.packets", icmp.packets, 1, limits::ICMP_PACKETS)?;
-    let gaps = u64::from(packets - 1);
-    if gaps > 0 && icmp.packet_interval_ms == 0 {
-        return Err(ProtoError::Invalid {
-            field: "icmp.packet_interval_ms",
-            rule: "packets may not leave all at once",
-        });
-    }
-    if gaps * u64::from(icmp.packet_interval_ms) >= u64::from(timeout_ms) {
-        return Err(ProtoError::Invalid {
-            field: "icmp.packet_interval_ms",
-            rule: "the last packet must leave before the timeout of the check",
-        });
-    }
-    let payload = ProtoError::check_span(
-        "icmp.payload_bytes",
-        icmp.payload_bytes,
-        limits::ICMP_PAYLOAD_BYTES_MIN,
-        limits::ICMP_PAYLOAD_BYTES,
-    )?;
-    Ok(IcmpProbe {
-        packets: narrow("icmp.packets", packets)?,
-        packet_interval: milliseconds(icmp.packet_interval_ms),
-        payload_bytes: narrow("icmp.payload_bytes", payload)?,
-    })
 }
 
 fn is_module_name(name: &String) -> bool {

@@ -102,11 +102,7 @@ impl From<&Check> for wire::Check {
 impl From<&Probe> for wire::check::Probe {
     fn from(probe: &Probe) -> Self {
         match probe {
-            Probe::Icmp(icmp) => Self::Icmp(wire::IcmpProbe {
-                packets: icmp.packets.into(),
-                packet_interval_ms: milliseconds(icmp.packet_interval),
-                payload_bytes: icmp.payload_bytes.into(),
-            }),
+            Probe::Icmp(icmp) => Self::Icmp(icmp.into()),
             Probe::Tcp(tcp) => Self::Tcp(wire::TcpProbe {
                 port: tcp.port.into(),
             }),

@@ -417,6 +417,10 @@ fn assignment() -> Assignment {
             check(11, 3, "portal-tls", Family::V6, tls()),
             check(12, 4, "ipv6", Family::V6, ipv6()),
             check(13, 1, "path-4", Family::V4, path()),
+            Check {
+                timeout: Duration::from_secs(2),
+                ..check(20, 3, "portal-train", Family::V6, icmp_train())
+            },
         ],
         security: Security {
             routers: vec![ApprovedRouter {
@@ -448,9 +452,24 @@ fn check(id: u32, target: u32, name: &str, family: Family, probe: Probe) -> Chec
 
 fn icmp() -> Probe {
     Probe::Icmp(IcmpProbe {
-        packets: 5,
         packet_interval: Duration::from_secs(1),
-        payload_bytes: 56,
+        ..IcmpProbe::default()
+    })
+}
+
+/// 20 requests spread over a minute, with every option.
+fn icmp_train() -> Probe {
+    Probe::Icmp(IcmpProbe {
+        packets: 20,
+        packet_interval: Duration::from_secs(3),
+        steady: true,
+        payload_bytes: 1_232,
+        dscp: 46,
+        dont_fragment: true,
+        hop_limit: Some(32),
+        source: Some(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        interface: "eth0".to_owned(),
+        histogram: true,
     })
 }
 
