@@ -201,7 +201,7 @@ impl Probes {
             Probe::Http(probe) => http::run(&self.endpoints, &run, probe).await,
             Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
             // Neither has a target of its own; `measure` runs them.
-            Probe::Ipv6(_) | Probe::Traffic | Probe::Path(_) => {
+            Probe::Ipv6(_) | Probe::Traffic | Probe::Path(_) | Probe::Udp(_) | Probe::Ntp(_) => {
                 Measured::not_measured(Reason::Other, Duration::ZERO)
             }
         }

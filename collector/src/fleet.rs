@@ -318,7 +318,7 @@ mod tests {
             family: Family::V4,
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
-            probe: Probe::Tcp(TcpProbe { port: 9 }),
+            probe: Probe::Tcp(TcpProbe::to(9)),
         };
         (
             Target {

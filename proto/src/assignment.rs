@@ -2,19 +2,23 @@
 //! directions stand in `assignment/{read,write}.rs`.
 
 mod application;
+mod datagram;
+mod dns;
 mod icmp;
 mod path;
 mod read;
 mod security;
+mod web;
 mod write;
 
-pub use application::{
-    DnsProbe, DnsTransport, DnsType, HttpProbe, Ipv6Probe, Ipv6Service, Prefix6, TlsProbe,
-};
+pub use application::{Ipv6Probe, Ipv6Service, Prefix6};
+pub use datagram::{NtpProbe, TcpProbe, UdpProbe};
+pub use dns::{DnsProbe, DnsTransport, DnsType};
 pub use icmp::IcmpProbe;
 pub use path::{PathProbe, PathTransport};
 pub use read::Problem;
 pub use security::{ApprovedRouter, Security};
+pub use web::{HttpProbe, HttpVersion, TlsProbe};
 
 use std::fmt;
 use std::net::IpAddr;
@@ -181,6 +185,10 @@ pub enum Probe {
     Traffic,
     /// Traceroute, path MTU.
     Path(PathProbe),
+    /// UDP echo.
+    Udp(UdpProbe),
+    /// NTP exchange.
+    Ntp(NtpProbe),
 }
 
 impl Probe {
@@ -196,15 +204,10 @@ impl Probe {
             Self::Ipv6(_) => "ipv6",
             Self::Traffic => "traffic",
             Self::Path(_) => "path",
+            Self::Udp(_) => "udp",
+            Self::Ntp(_) => "ntp",
         }
     }
-}
-
-/// A connection that is opened and closed at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TcpProbe {
-    /// Port of the target.
-    pub port: u16,
 }
 
 /// A scrape of SNMP modules.

@@ -62,10 +62,28 @@ pub const DSCP_MAX: u32 = 63;
 pub const SNMP_MODULES: usize = 32;
 /// Most expected answers of a DNS check (guess: round robin names have a handful).
 pub const DNS_EXPECTED: usize = 64;
+/// Most queries or requests of one run of a DNS or NTP check (guess: a resolver library gives up after two or three).
+pub const TRIES: u32 = 10;
+/// Smallest datagram that a DNS check may offer to take, bytes (RFC 6891 section 6.2.3).
+pub const DNS_EDNS_BYTES_MIN: u32 = 512;
+/// Most datagrams in one run of a UDP echo check.
+pub const UDP_PACKETS: u32 = 1_000;
+/// Smallest payload of a UDP echo, bytes: room for the nonce and sequence that tell our datagrams from others'.
+pub const UDP_PAYLOAD_BYTES_MIN: u32 = 16;
+/// Largest payload of a UDP echo, bytes.
+pub const UDP_PAYLOAD_BYTES: u32 = 65_000;
+/// Most redirects that an HTTP check follows (browsers give up after 20).
+pub const HTTP_REDIRECTS: u32 = 10;
+/// Largest body that an HTTP check may read, bytes.
+pub const HTTP_BODY_BYTES: u32 = 16 << 20;
+/// Most headers that an HTTP check expects (guess).
+pub const HTTP_HEADERS: usize = 16;
 /// Longest path of an HTTP check, bytes (guess).
 pub const HTTP_PATH_BYTES: usize = 1_024;
-/// Most trust anchors that a TLS check brings along.
+/// Most trust anchors that a TLS or HTTP check brings along.
 pub const TLS_ROOTS: usize = 16;
+/// Most public keys that a TLS check allows (guess: the one in use and the next one, some times over).
+pub const TLS_KEYS: usize = 16;
 /// Most anchors of one family in an IPv6 check (guess: prefecture and region, each twice).
 pub const IPV6_ANCHORS: usize = 16;
 /// Most services in an IPv6 check (guess).

@@ -110,6 +110,24 @@ registry! {
     DNS_RCODE = 25, "extranet_dns_rcode", None, One, Gauge;
     /// 1 when a well-formed answer to the query came, whatever it says.
     DNS_QUERY_SUCCEEDED = 26, "probe_dns_query_succeeded", None, One, Gauge;
+    /// 1 when the server says that it authenticated the answer (flag AD).
+    DNS_AUTHENTICATED = 30, "extranet_dns_authenticated", None, One, Gauge;
+    /// Serial of the zone, of the first SOA record in the answer section.
+    DNS_SERIAL = 31, "probe_dns_serial", None, One, Gauge;
+    /// Shortest time to live in the answer section, seconds.
+    DNS_TTL_MIN = 32, "extranet_dns_answer_ttl_min_seconds", None, One, Gauge;
+    /// Length of the answer that was judged, bytes.
+    DNS_ANSWER_BYTES = 33, "extranet_dns_answer_bytes", None, One, Gauge;
+    /// Largest datagram that the server says to take (EDNS), bytes; absent where it speaks no EDNS.
+    DNS_EDNS_BYTES = 34, "extranet_dns_edns_bytes", None, One, Gauge;
+    /// 1 when an answer by UDP was cut (flag TC).
+    DNS_TRUNCATED = 35, "extranet_dns_truncated", None, One, Gauge;
+    /// Queries sent, retries and the one over TCP included.
+    DNS_QUERIES = 36, "extranet_dns_queries_sent", None, One, Gauge;
+    /// Opening the connection; 0 over UDP.
+    DNS_CONNECT = 37, "probe_dns_duration_seconds", Some(("phase", "connect")), Microseconds, Gauge;
+    /// From the query that was answered to its answer.
+    DNS_REQUEST = 38, "probe_dns_duration_seconds", Some(("phase", "request")), Microseconds, Gauge;
     /// Whole scrape of the device, all modules.
     SNMP_DURATION = 40, "snmp_scrape_duration_seconds", None, Microseconds, Gauge;
     /// Variable bindings returned.
@@ -138,6 +156,8 @@ registry! {
     HTTP_REDIRECTS = 69, "probe_http_redirects", None, One, Gauge;
     /// Bytes of the body that were read.
     HTTP_BODY_LENGTH = 70, "probe_http_uncompressed_body_length", None, One, Gauge;
+    /// 1 when the body fails for the text that it must or must not contain.
+    HTTP_BODY_FAILED = 71, "probe_failed_due_to_regex", None, One, Gauge;
     /// When the first certificate of the chain shown expires, seconds since 1970.
     TLS_EARLIEST_EXPIRY = 80, "probe_ssl_earliest_cert_expiry", None, One, Gauge;
     /// 1 when the chain leads to a trusted root and everything in it is in force.
@@ -148,6 +168,14 @@ registry! {
     TLS_HANDSHAKE = 83, "extranet_tls_handshake_seconds", None, Microseconds, Gauge;
     /// 1, on the object that stands for what the endpoint showed ([`crate::record::ObjectKind::TlsEndpoint`]).
     TLS_CHAIN_INFO = 84, "probe_ssl_last_chain_info", None, One, Gauge;
+    /// When a certificate of the chain shown expires, seconds since 1970; on the certificate's object.
+    TLS_NOT_AFTER = 85, "ssl_cert_not_after", None, One, Gauge;
+    /// Version agreed on: 1.3.
+    TLS_VERSION = 86, "extranet_tls_version", None, Thousandths, Gauge;
+    /// Certificates shown.
+    TLS_CERTIFICATES = 87, "extranet_tls_certificates_shown", None, One, Gauge;
+    /// 1 when certificate or key are not those of the run before; absent in the first run of an agent's life.
+    TLS_CHANGED = 88, "extranet_tls_changed", None, One, Gauge;
     /// SNMPv2-MIB, hundredths of a second.
     SYS_UP_TIME = 100, "sysUpTime", None, One, Gauge;
     /// IF-MIB.
@@ -234,6 +262,45 @@ registry! {
     SNMP_REBOOTS = 154, "extranet_snmp_device_restarts", None, One, Counter;
     /// Readings of counters that gave no sample in this run, because they cannot be right (AV-34).
     SNMP_REFUSED_READINGS = 155, "extranet_snmp_refused_readings", None, One, Gauge;
+    /// Datagrams sent in the run.
+    UDP_SENT = 220, "extranet_udp_packets_sent", None, One, Gauge;
+    /// Datagrams that came back in time and whole, duplicates not counted.
+    UDP_RECEIVED = 221, "extranet_udp_packets_received", None, One, Gauge;
+    /// Shortest round trip.
+    UDP_RTT_MIN = 222, "extranet_udp_rtt_min_seconds", None, Microseconds, Gauge;
+    /// Mean round trip.
+    UDP_RTT_AVG = 223, "extranet_udp_rtt_avg_seconds", None, Microseconds, Gauge;
+    /// Longest round trip.
+    UDP_RTT_MAX = 224, "extranet_udp_rtt_max_seconds", None, Microseconds, Gauge;
+    /// Mean absolute difference of consecutive round trips (after RFC 3393).
+    UDP_JITTER = 225, "extranet_udp_jitter_seconds", None, Microseconds, Gauge;
+    /// Datagrams that came back more than once.
+    UDP_DUPLICATES = 226, "extranet_udp_duplicates", None, One, Gauge;
+    /// Datagrams that came back behind one that was sent later.
+    UDP_REORDERED = 227, "extranet_udp_reordered", None, One, Gauge;
+    /// Datagrams that came back with other bytes.
+    UDP_ALTERED = 228, "extranet_udp_altered", None, One, Gauge;
+    /// Clock of the server minus clock of the agent's machine (RFC 5905: theta).
+    NTP_OFFSET = 230, "ntp_drift_seconds", None, Microseconds, Gauge;
+    /// Round trip without the time that the server took (RFC 5905: delta).
+    NTP_RTT = 231, "ntp_rtt_seconds", None, Microseconds, Gauge;
+    /// 1 has a reference clock, 2 to 15 are further away from one; 0 in a kiss-o'-death, 16 not synchronised.
+    NTP_STRATUM = 232, "ntp_stratum", None, One, Gauge;
+    /// Round trip between the server and its reference clock.
+    NTP_ROOT_DELAY = 233, "ntp_root_delay_seconds", None, Microseconds, Gauge;
+    /// What the server thinks it may be wrong by.
+    NTP_ROOT_DISPERSION = 234, "ntp_root_dispersion_seconds", None, Microseconds, Gauge;
+    /// Largest error of a clock set by this server now (RFC 5905 section 11.2.1: lambda).
+    NTP_ROOT_DISTANCE = 235, "ntp_root_distance_seconds", None, Microseconds, Gauge;
+    /// Leap indicator: 0 none, 1 and 2 a leap second at the end of the day, 3 not synchronised.
+    NTP_LEAP = 236, "ntp_leap", None, One, Gauge;
+    /// When the server's clock was last set, seconds since 1970.
+    NTP_REFERENCE_TIME = 237, "ntp_reference_timestamp_seconds", None, One, Gauge;
+    /// Four bytes as a number: the server's own server by its IPv4 address, letters of its reference clock (stratum 1),
+    /// or those of a kiss-o'-death (stratum 0).
+    NTP_REFERENCE_ID = 238, "extranet_ntp_reference_id", None, One, Gauge;
+    /// Requests sent, retries included.
+    NTP_REQUESTS = 239, "extranet_ntp_requests_sent", None, One, Gauge;
     /// 1 when the target itself answered a trace.
     PATH_REACHED = 250, "extranet_path_reached", None, One, Gauge;
     /// Distance of the target in hops; where it was not reached, of the last router that answered. 0 = nobody did.

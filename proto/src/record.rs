@@ -184,6 +184,22 @@ closed_enum! {
         PathMtuBlackHole = 28 => "path_mtu_black_hole",
         /// The path MTU is not the expected one.
         PathMtuUnexpected = 29 => "path_mtu_unexpected",
+        /// A name that cannot exist was answered: somebody makes up answers of the DNS.
+        Rewritten = 30 => "rewritten",
+        /// The name server did not authenticate the answer (DNS flag AD).
+        NotAuthenticated = 31 => "not_authenticated",
+        /// The time server told us to go away (NTP kiss-o'-death).
+        KissOfDeath = 32 => "kiss_of_death",
+        /// The time server says that its own clock is not set.
+        Unsynchronised = 33 => "unsynchronised",
+        /// Answers came, but to another question than ours: other id, nonce or origin. An accident, or a forgery.
+        Mismatched = 34 => "mismatched",
+        /// Certificate or key are not those of the run before, or not those that were pinned.
+        CertificateChanged = 35 => "certificate_changed",
+        /// More redirects than the check follows.
+        TooManyRedirects = 36 => "too_many_redirects",
+        /// A redirect leads where this agent may not measure, or to something that is no web page.
+        RedirectOutside = 37 => "redirect_outside",
         /// A reason that this build does not know, from a newer peer.
         Other = 255 => "other",
     }
@@ -197,7 +213,8 @@ closed_enum! {
         /// The device itself: labels `sysName`, `sysDescr`, `sysObjectID`, `sysLocation`, `sysContact`.
         System = 2 => "system",
         /// What a TLS server showed: labels `version`, `cipher`, `fingerprint_sha256`, `key_sha256`, `subject`, `issuer`,
-        /// `not_after` (RFC 3339). One object for each check; defined again whenever a label changes.
+        /// `not_after` (RFC 3339), `group`, `alpn`, `chain_sha256`, `serialnumber`, `subjectalternative`. One object for
+        /// each check; defined again whenever a label changes.
         TlsEndpoint = 3 => "tls_endpoint",
         /// A row of a table of an SNMP module: the labels that the module gives it.
         SnmpRow = 5 => "snmp_row",
@@ -207,6 +224,9 @@ closed_enum! {
         Uplink = 7 => "uplink",
         /// Who answers at a hop of a path: labels `hop` (distance in hops, three digits), `address` (empty = nobody).
         PathHop = 4 => "path_hop",
+        /// A certificate that a TLS server showed: labels `cert_no` (0 = its own, then as shown), `cn`, `issuer_cn`,
+        /// `serial_no`, `fingerprint_sha256`.
+        Certificate = 8 => "certificate",
         /// A kind that this build does not know, from a newer peer.
         Other = 255 => "other",
     }

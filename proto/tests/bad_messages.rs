@@ -201,7 +201,7 @@ fn probes_of_applications_are_held_to_their_rules() {
             query_name: "portal.example".to_owned(),
             query_type: wire::DnsType::A.into(),
             expected: vec!["10.0.0.1".to_owned()],
-            expected_rcode: 0,
+            ..wire::DnsProbe::default()
         };
         change(&mut dns);
         probe(Probe::Dns(dns))
@@ -214,7 +214,7 @@ fn probes_of_applications_are_held_to_their_rules() {
             path: "/".to_owned(),
             expected_status_min: 200,
             expected_status_max: 399,
-            body_contains: String::new(),
+            ..wire::HttpProbe::default()
         };
         change(&mut http);
         probe(Probe::Http(http))
@@ -224,6 +224,31 @@ fn probes_of_applications_are_held_to_their_rules() {
             port: 443,
             roots,
             ..wire::TlsProbe::default()
+        }))
+    };
+    let keys = |key_sha256| {
+        probe(Probe::Tls(wire::TlsProbe {
+            port: 443,
+            key_sha256,
+            ..wire::TlsProbe::default()
+        }))
+    };
+    let udp = |change: fn(&mut wire::UdpProbe)| {
+        let mut udp = wire::UdpProbe {
+            port: 7,
+            packets: 5,
+            packet_interval_ms: 200,
+            payload_bytes: 56,
+            source: String::new(),
+        };
+        change(&mut udp);
+        probe(Probe::Udp(udp))
+    };
+    let ntp = |version, tries| {
+        probe(Probe::Ntp(wire::NtpProbe {
+            port: 123,
+            version,
+            tries,
         }))
     };
     let ipv6 = |change: fn(&mut wire::Ipv6Probe)| {
@@ -255,6 +280,31 @@ fn probes_of_applications_are_held_to_their_rules() {
         ipv6(|i| i.services = vec![wire::Ipv6Service::default()]),
         ipv6(|i| i.resolver6 = "dns.example".to_owned()),
         ipv6(|i| i.expected_path_mtu = 1_279),
+        dns(|d| d.edns_bytes = 511),
+        dns(|d| d.tries = 11),
+        dns(|d| {
+            d.canary = true;
+            d.query_name = format!("{0}.{0}.{0}.{0}", "x".repeat(62));
+        }),
+        http(|h| h.body_lacks = "x".repeat(256)),
+        http(|h| h.redirects_max = 11),
+        http(|h| h.body_bytes_max = (16 << 20) + 1),
+        http(|h| h.version = 3),
+        http(|h| h.expected_headers = vec![wire::HttpHeader::default()]),
+        http(|h| h.roots = vec![Vec::new(); 17]),
+        keys(vec![vec![0; 31]]),
+        keys(vec![vec![0; 32]; 17]),
+        probe(Probe::Tcp(wire::TcpProbe {
+            port: 80,
+            source: "::1".to_owned(),
+        })),
+        udp(|u| u.packets = 0),
+        udp(|u| u.packet_interval_ms = 0),
+        udp(|u| u.packet_interval_ms = 2_500),
+        udp(|u| u.payload_bytes = 15),
+        udp(|u| u.source = "eth0".to_owned()),
+        ntp(5, 1),
+        ntp(4, 11),
     ];
     let expected = [
         "dns.transport has the unknown value 3",
@@ -280,6 +330,25 @@ fn probes_of_applications_are_held_to_their_rules() {
         "ipv6.services.host: must be a domain name",
         "ipv6.resolver6: must be an IPv6 address",
         "ipv6.expected_path_mtu is 1279, allowed is 1280 to 65535",
+        "dns.edns_bytes is 511, allowed is 512 to 65535",
+        "dns.tries is 11, allowed is 0 to 10",
+        "dns.query_name: leaves no room for the random label of a canary",
+        "http.body_lacks has length 256, the limit is 255",
+        "http.redirects_max is 11, allowed is 0 to 10",
+        "http.body_bytes_max is 16777217, allowed is 1 to 16777216",
+        "http.version has the unknown value 3",
+        "http.expected_headers: must have names of headers",
+        "http.roots has length 17, the limit is 16",
+        "tls.key_sha256: must be SHA-256 digests of 32 bytes",
+        "tls.key_sha256 has length 17, the limit is 16",
+        "tcp.source: must be an address of the check's family",
+        "udp.packets is 0, allowed is 1 to 1000",
+        "udp.packet_interval_ms: packets may not leave all at once",
+        "udp.packet_interval_ms: the last packet must leave before the timeout of the check",
+        "udp.payload_bytes is 15, allowed is 16 to 65000",
+        "udp.source: must be an address of the check's family",
+        "ntp.version is 5, allowed is 3 to 4",
+        "ntp.tries is 11, allowed is 0 to 10",
     ];
     assert_eq!(found, expected);
 }

@@ -63,7 +63,10 @@ fn check(id: u32) -> wire::Check {
         family: wire::Family::Ipv4.into(),
         interval_ms: 60_000,
         timeout_ms: 1_000,
-        probe: Some(WireProbe::Tcp(wire::TcpProbe { port: 80 })),
+        probe: Some(WireProbe::Tcp(wire::TcpProbe {
+            port: 80,
+            ..Default::default()
+        })),
     }
 }
 

@@ -63,7 +63,7 @@ impl Surroundings<'_> {
 
 /// One TCP connection.
 pub(super) async fn connect(around: &Surroundings<'_>, address: IpAddr, port: u16) -> Measured {
-    let probe = Probe::Tcp(TcpProbe { port });
+    let probe = Probe::Tcp(TcpProbe::to(port));
     around.probe(address, probe, CONNECT_TIME).await
 }
 

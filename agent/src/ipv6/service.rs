@@ -45,8 +45,7 @@ pub(super) async fn resolver(around: &Surroundings<'_>, probe: &Ipv6Probe, repor
             .find_map(name)
             .unwrap_or_else(|| ".".to_owned()),
         query_type: DnsType::Aaaa,
-        expected: Vec::new(),
-        expected_rcode: 0,
+        ..DnsProbe::default()
     });
     let measured = around.probe(IpAddr::V6(resolver), query, ANSWER_TIME).await;
     let rcode = measured
@@ -208,9 +207,6 @@ fn page_of(service: &Ipv6Service) -> Probe {
         } else {
             service.host.clone()
         },
-        path: "/".to_owned(),
-        expected_status_min: 200,
-        expected_status_max: 399,
-        body_contains: String::new(),
+        ..HttpProbe::default()
     })
 }

@@ -13,7 +13,7 @@ use domain::base::message::Section;
 use domain::base::name::FromStrError;
 use domain::base::wire::ParseError;
 use domain::base::{Message, MessageBuilder, Name, ParsedRecord};
-use domain::rdata::{A, Aaaa, Ns, Soa};
+use domain::rdata::{A, Aaaa, Ns, Ptr, Soa, Txt};
 use extranet_proto::assignment::{DnsProbe, DnsTransport, DnsType};
 use extranet_proto::record::{Reason, Value};
 use extranet_proto::{limits, metric};
@@ -95,6 +95,8 @@ const fn rtype(query_type: DnsType) -> Rtype {
         DnsType::Aaaa => Rtype::AAAA,
         DnsType::Ns => Rtype::NS,
         DnsType::Soa => Rtype::SOA,
+        DnsType::Ptr => Rtype::PTR,
+        DnsType::Txt => Rtype::TXT,
     }
 }
 
@@ -285,6 +287,14 @@ fn text(record: &ParsedRecord<'_, &[u8]>, wanted: DnsType) -> Result<Option<Stri
         DnsType::Soa => record
             .to_record::<Soa<_>>()?
             .map(|found| name(found.data().mname().to_string())),
+        DnsType::Ptr => record
+            .to_record::<Ptr<_>>()?
+            .map(|found| name(found.data().ptrdname().to_string())),
+        // Pieces of up to 255 bytes that belong together (RFC 7208 section 3.3).
+        DnsType::Txt => record.to_record::<Txt<_>>()?.map(|found| {
+            let pieces: Vec<&[u8]> = found.data().iter().collect();
+            String::from_utf8_lossy(&pieces.concat()).into_owned()
+        }),
     })
 }
 

@@ -75,7 +75,7 @@ fn plan(checks: &[(u32, Duration, Duration)]) -> Arc<Plan> {
                 family: Family::V4,
                 interval: *interval,
                 timeout: *timeout,
-                probe: Probe::Tcp(TcpProbe { port: 1 }),
+                probe: Probe::Tcp(TcpProbe::to(1)),
             },
             target: Target {
                 id: TargetId(1),

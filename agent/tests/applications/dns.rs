@@ -87,7 +87,7 @@ fn probe(port: u16, query_name: &str, query_type: DnsType, expected: &[&str]) ->
         query_name: query_name.to_owned(),
         query_type,
         expected: expected.iter().map(ToString::to_string).collect(),
-        expected_rcode: 0,
+        ..DnsProbe::default()
     }
 }
 

@@ -18,12 +18,8 @@ use crate::{AMPLE, SHORT, V4, V6, assert_in_order, measure, probes, value, verdi
 fn probe(port: u16) -> HttpProbe {
     HttpProbe {
         port,
-        tls: false,
-        host: String::new(),
         path: "/health?full=1".to_owned(),
-        expected_status_min: 200,
-        expected_status_max: 399,
-        body_contains: String::new(),
+        ..HttpProbe::default()
     }
 }
 

@@ -19,8 +19,8 @@ fn probe(port: u16, authority: &Authority) -> TlsProbe {
     TlsProbe {
         port,
         server_name: HOST.to_owned(),
-        verify_chain: true,
         roots: vec![authority.root.clone()],
+        ..TlsProbe::default()
     }
 }
 

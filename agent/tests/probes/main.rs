@@ -45,7 +45,7 @@ fn echoes(packets: u16) -> Probe {
 }
 
 fn connect(port: u16) -> Probe {
-    Probe::Tcp(TcpProbe { port })
+    Probe::Tcp(TcpProbe::to(port))
 }
 
 fn probes() -> Probes {

@@ -82,6 +82,7 @@ fn tcp_check(check_id: u32, target_id: u32, port: u16) -> wire::Check {
         timeout_ms: 1_000,
         probe: Some(wire::check::Probe::Tcp(wire::TcpProbe {
             port: port.into(),
+            ..Default::default()
         })),
     }
 }

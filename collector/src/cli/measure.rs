@@ -63,9 +63,7 @@ fn asked(args: &MeasureArgs) -> (Target, Check) {
     };
     let probe = match args.probe {
         Kind::Icmp => Probe::Icmp(IcmpProbe::default()),
-        Kind::Tcp => Probe::Tcp(TcpProbe {
-            port: args.port.unwrap_or(0),
-        }),
+        Kind::Tcp => Probe::Tcp(TcpProbe::to(args.port.unwrap_or(0))),
     };
     let check = Check {
         stretch_last: false,

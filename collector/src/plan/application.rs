@@ -126,6 +126,7 @@ impl ApplicationPlan {
                 .0,
             expected: reader.list("expected", Vec::new()),
             expected_rcode: number(reader.integer("rcode", 0, 0..=4_095)),
+            ..wire::DnsProbe::default()
         })
     }
 
@@ -195,6 +196,7 @@ impl ApplicationPlan {
                     expected_status_min: status.0,
                     expected_status_max: status.1,
                     body_contains: contains.clone(),
+                    ..wire::HttpProbe::default()
                 };
                 Some((Probe::Http(http), Some(port)))
             }
@@ -213,6 +215,7 @@ impl ApplicationPlan {
                     server_name: server_name.clone().unwrap_or_else(|| host_of(target)),
                     verify_chain: *verify,
                     roots: roots.clone(),
+                    ..wire::TlsProbe::default()
                 };
                 Some((Probe::Tls(tls), Some(port)))
             }

@@ -411,7 +411,13 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
         ProbePlan::Icmp(icmp) => Some((Probe::Icmp(icmp.clone()), None)),
         ProbePlan::Tcp { port } => {
             let port = port.or((target.tcp_port > 0).then_some(target.tcp_port))?;
-            Some((Probe::Tcp(wire::TcpProbe { port }), Some(port)))
+            Some((
+                Probe::Tcp(wire::TcpProbe {
+                    port,
+                    ..Default::default()
+                }),
+                Some(port),
+            ))
         }
         ProbePlan::Snmp { modules } => {
             let mut snmp = target.snmp.clone()?;

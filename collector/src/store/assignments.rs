@@ -325,6 +325,8 @@ impl Ids {
             Some(wire::check::Probe::Ipv6(_)) => "ipv6",
             Some(wire::check::Probe::Traffic(_)) => "traffic",
             Some(wire::check::Probe::Path(_)) => "path",
+            Some(wire::check::Probe::Udp(_)) => "udp",
+            Some(wire::check::Probe::Ntp(_)) => "ntp",
             None => "",
         };
         transaction

@@ -294,7 +294,7 @@ async fn a_measurement_on_demand_goes_down_and_its_answer_comes_up() {
         family: Family::V4,
         interval: Duration::from_mins(1),
         timeout: Duration::from_secs(5),
-        probe: Probe::Tcp(TcpProbe { port: 22 }),
+        probe: Probe::Tcp(TcpProbe::to(22)),
     };
     let request = wire::MeasureRequest {
         agent_id: identity.agent_id.to_string(),

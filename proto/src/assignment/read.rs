@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     Assignment, Check, Family, IcmpProbe, LinkClass, Probe, SnmpCredential, SnmpModule, SnmpProbe,
-    Symbol, Target, TargetAddress, TcpProbe,
+    Symbol, Target, TargetAddress, TcpProbe, UdpProbe,
 };
 use crate::error::ProtoError;
 use crate::id::{ApId, AssignmentVersion, CheckId, CheckName, TargetId};
@@ -243,9 +243,7 @@ impl TryFrom<wire::Check> for Check {
                 milliseconds(interval),
                 milliseconds(timeout),
             )?),
-            wire::check::Probe::Tcp(tcp) => Probe::Tcp(TcpProbe {
-                port: port("tcp.port", tcp.port)?,
-            }),
+            wire::check::Probe::Tcp(tcp) => Probe::Tcp(TcpProbe::read(&tcp, family)?),
             wire::check::Probe::Snmp(snmp) => Probe::Snmp(read_snmp(snmp)?),
             wire::check::Probe::Dns(dns) => Probe::Dns(dns.try_into()?),
             wire::check::Probe::Http(http) => Probe::Http(http.try_into()?),
@@ -253,6 +251,8 @@ impl TryFrom<wire::Check> for Check {
             wire::check::Probe::Ipv6(ipv6) => Probe::Ipv6(Box::new(ipv6.try_into()?)),
             wire::check::Probe::Traffic(wire::TrafficProbe {}) => Probe::Traffic,
             wire::check::Probe::Path(path) => Probe::Path(path.try_into()?),
+            wire::check::Probe::Udp(udp) => Probe::Udp(UdpProbe::read(&udp, family, timeout)?),
+            wire::check::Probe::Ntp(ntp) => Probe::Ntp(ntp.try_into()?),
         };
         Ok(Self {
             id: CheckId(id),

@@ -103,9 +103,7 @@ impl From<&Probe> for wire::check::Probe {
     fn from(probe: &Probe) -> Self {
         match probe {
             Probe::Icmp(icmp) => Self::Icmp(icmp.into()),
-            Probe::Tcp(tcp) => Self::Tcp(wire::TcpProbe {
-                port: tcp.port.into(),
-            }),
+            Probe::Tcp(tcp) => Self::Tcp(tcp.into()),
             Probe::Snmp(snmp) => {
                 let (version, credential) = write_credential(&snmp.credential);
                 Self::Snmp(wire::SnmpProbe {
@@ -121,6 +119,8 @@ impl From<&Probe> for wire::check::Probe {
             Probe::Ipv6(ipv6) => Self::Ipv6(ipv6.as_ref().into()),
             Probe::Traffic => Self::Traffic(wire::TrafficProbe {}),
             Probe::Path(path) => Self::Path(path.into()),
+            Probe::Udp(udp) => Self::Udp(udp.into()),
+            Probe::Ntp(ntp) => Self::Ntp(ntp.into()),
         }
     }
 }
@@ -159,6 +159,6 @@ fn write_credential(credential: &SnmpCredential) -> (wire::SnmpVersion, wire::Sn
     }
 }
 
-fn milliseconds(duration: Duration) -> u32 {
+pub(super) fn milliseconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

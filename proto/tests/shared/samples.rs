@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use extranet_proto::assignment::{
     ApprovedRouter, Assignment, Check, DnsProbe, DnsTransport, DnsType, Family, HttpProbe,
-    IcmpProbe, Ipv6Probe, Ipv6Service, LinkClass, PathProbe, PathTransport, Probe, Security,
-    SnmpCredential, SnmpProbe, Symbol, Target, TargetAddress, TcpProbe, TlsProbe,
+    HttpVersion, IcmpProbe, Ipv6Probe, Ipv6Service, LinkClass, NtpProbe, PathProbe, PathTransport,
+    Probe, Security, SnmpCredential, SnmpProbe, Symbol, Target, TargetAddress, TcpProbe, TlsProbe,
+    UdpProbe,
 };
 use extranet_proto::id::{
     ApId, AssignmentVersion, BootId, CheckId, CheckName, Incarnation, ObjectId, TargetId,
@@ -402,13 +403,7 @@ fn assignment() -> Assignment {
         ],
         checks: vec![
             check(1, 1, "centre-4", Family::V4, icmp()),
-            check(
-                2,
-                3,
-                "portal-6",
-                Family::V6,
-                Probe::Tcp(TcpProbe { port: 443 }),
-            ),
+            check(2, 3, "portal-6", Family::V6, Probe::Tcp(TcpProbe::to(443))),
             check(3, 4, "gateway-4", Family::V4, icmp()),
             check(7, 1, "router", Family::V4, snmp_v2c()),
             check(8, 2, "router-6", Family::V6, snmp_v3()),
@@ -421,6 +416,18 @@ fn assignment() -> Assignment {
                 timeout: Duration::from_secs(2),
                 ..check(20, 3, "portal-train", Family::V6, icmp_train())
             },
+            check(
+                23,
+                2,
+                "echo-6",
+                Family::V6,
+                Probe::Udp(UdpProbe {
+                    source: Some(v6),
+                    ..UdpProbe::default()
+                }),
+            ),
+            check(21, 1, "ntp-4", Family::V4, Probe::Ntp(NtpProbe::default())),
+            check(22, 5, "canary-4", Family::V4, canary()),
         ],
         security: Security {
             routers: vec![ApprovedRouter {
@@ -504,7 +511,20 @@ fn dns() -> Probe {
         query_name: "portal.example.gov.cn".to_owned(),
         query_type: DnsType::Aaaa,
         expected: vec!["2001:db8::80".to_owned()],
-        expected_rcode: 0,
+        expected_subset: true,
+        require_authenticated: true,
+        ..DnsProbe::default()
+    })
+}
+
+fn canary() -> Probe {
+    Probe::Dns(DnsProbe {
+        query_name: "example.gov.cn".to_owned(),
+        edns_bytes: 4_096,
+        tries: 3,
+        tcp_fallback: false,
+        canary: true,
+        ..DnsProbe::default()
     })
 }
 
@@ -514,18 +534,23 @@ fn http() -> Probe {
         tls: true,
         host: "portal.example.gov.cn".to_owned(),
         path: "/index.html?lang=zh".to_owned(),
-        expected_status_min: 200,
-        expected_status_max: 399,
         body_contains: "政务".to_owned(),
+        body_lacks: "维护".to_owned(),
+        redirects_max: 3,
+        version: HttpVersion::Http2,
+        expected_headers: vec![("server".to_owned(), "nginx".to_owned())],
+        verify_chain: true,
+        ..HttpProbe::default()
     })
 }
 
 fn tls() -> Probe {
     Probe::Tls(TlsProbe {
         port: 443,
-        server_name: String::new(),
-        verify_chain: true,
         roots: vec![vec![0x30, 0x03, 0x02, 0x01, 0x00]],
+        fail_on_change: true,
+        key_sha256: vec![[7; 32]],
+        ..TlsProbe::default()
     })
 }
 
