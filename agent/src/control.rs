@@ -44,6 +44,8 @@ pub struct Plan {
     pub version: AssignmentVersion,
     /// How long live results may be collected; zero = as the collector's welcome says.
     pub flush_interval: Duration,
+    /// What the uplink may carry for us in 24 hours, bytes; 0 = no limit.
+    pub daily_budget: u64,
     /// Each check that is done.
     pub checks: Vec<Arc<PlannedCheck>>,
     /// One line for each check that is not.
@@ -56,6 +58,7 @@ impl Plan {
         Self {
             version: AssignmentVersion(0),
             flush_interval: Duration::ZERO,
+            daily_budget: 0,
             checks: Vec::new(),
             problems: Vec::new(),
         }
@@ -93,6 +96,7 @@ impl Plan {
         Ok(Self {
             version: assignment.version,
             flush_interval: assignment.flush_interval,
+            daily_budget: assignment.daily_budget,
             checks,
             problems,
         })

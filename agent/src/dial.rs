@@ -7,12 +7,15 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::account::Account;
+use crate::account::meter::Metered;
 use crate::config::{HostPort, UplinkConfig};
 
 /// Why there is no connection.
@@ -73,12 +76,13 @@ impl DialError {
     }
 }
 
-/// Opens a channel to one collector, within the connect timeout.
+/// Opens a channel to one collector, within the connect timeout; what it costs is charged to `account`.
 pub async fn dial(
     collector: &HostPort,
     tls: Arc<ClientConfig>,
     server_name: &'static str,
     limits: &UplinkConfig,
+    account: Option<&Account>,
 ) -> Result<Channel, DialError> {
     let deadline = Instant::now() + limits.connect_timeout;
     let attempt = async {
@@ -87,13 +91,21 @@ pub async fn dial(
             address,
             source: std::io::Error::other(error),
         })?;
-        let stream = TlsConnector::from(tls)
-            .connect(name, stream)
-            .await
-            .map_err(|source| DialError::Tls { address, source })?;
-        channel(stream, server_name, limits)
-            .await
-            .map_err(|source| DialError::Http { address, source })
+        let tls = TlsConnector::from(tls);
+        let tls_error = |source| DialError::Tls { address, source };
+        let http_error = |source| DialError::Http { address, source };
+        if let Some(account) = account {
+            let stream = Metered::new(stream, address, account.clone());
+            let stream = tls.connect(name, stream).await.map_err(tls_error)?;
+            channel(stream, server_name, limits)
+                .await
+                .map_err(http_error)
+        } else {
+            let stream = tls.connect(name, stream).await.map_err(tls_error)?;
+            channel(stream, server_name, limits)
+                .await
+                .map_err(http_error)
+        }
     };
     timeout_at(deadline, attempt).await.unwrap_or_else(|_| {
         Err(DialError::Timeout {
@@ -160,7 +172,7 @@ fn alternate_families(found: &[SocketAddr]) -> Vec<SocketAddr> {
 }
 
 async fn channel(
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     server_name: &'static str,
     limits: &UplinkConfig,
 ) -> Result<Channel, tonic::transport::Error> {

@@ -283,7 +283,7 @@ async fn any_collector(
     let mut last_error = IdentityError::BadReply("no collector is configured");
     for collector in &config.collectors {
         let tls = std::sync::Arc::clone(tls);
-        match dial(collector, tls, ENROLMENT_SERVER_NAME, &config.uplink).await {
+        match dial(collector, tls, ENROLMENT_SERVER_NAME, &config.uplink, None).await {
             Ok(channel) => {
                 return Ok(
                     EnrolmentClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES)

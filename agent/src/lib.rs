@@ -23,6 +23,8 @@ pub mod uplink;
 
 pub mod control;
 
+pub mod account;
+
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -101,10 +101,23 @@ impl Prober for Measurer {
     async fn run(&self, planned: &PlannedCheck, deadline: Instant) -> Measured {
         let check = &planned.check;
         let start = Instant::now();
+        // Looks at what the agent counted itself.
+        if matches!(check.probe, Probe::Traffic) {
+            let address = Ipv4Addr::LOCALHOST.into();
+            let vrf = &planned.target.vrf;
+            let run = Run {
+                check,
+                address,
+                vrf,
+                deadline,
+            };
+            return self.probes.run(run).await;
+        }
         // Looks at many addresses, each of which it checks against the allowed prefixes itself.
         if let Probe::Ipv6(probe) = &check.probe {
             let vrf = &planned.target.vrf;
-            return ipv6::run::measure(&self.probes, &self.targets, probe, vrf, deadline).await;
+            return ipv6::run::measure(&self.probes, &self.targets, check.id, probe, vrf, deadline)
+                .await;
         }
         let resolved = timeout_at(
             deadline,

@@ -4,11 +4,13 @@
 //! - [`trouble`]: what the type and code of an ICMP error say about the target or the path;
 //! - [`ipv4`]: the header that raw sockets put in front of what they deliver;
 //! - [`checksum`]: the Internet checksum;
-//! - [`rtnetlink`]: requests to the kernel's routing netlink, and its answers.
+//! - [`rtnetlink`]: requests to the kernel's routing netlink, and its answers;
+//! - [`route_lookup`]: which way the kernel sends a destination.
 
 pub mod checksum;
 pub mod icmp;
 pub mod ipv4;
+pub mod route_lookup;
 pub mod rtnetlink;
 pub mod trouble;
 

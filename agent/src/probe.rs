@@ -31,6 +31,7 @@ use extranet_proto::record::{Definition, Outcome, Reason, Value};
 use extranet_proto::wire;
 use tokio::time::Instant;
 
+use crate::account::Account;
 use crate::clock::Clock;
 use crate::identity::tls::CertificateTime;
 use crate::net::refusal::Refusal;
@@ -73,6 +74,14 @@ pub struct Traffic {
     pub sent: u64,
     /// Received, bytes.
     pub received: u64,
+}
+
+impl Traffic {
+    /// Adds what another run cost.
+    pub fn add(&mut self, other: Self) {
+        self.sent = self.sent.saturating_add(other.sent);
+        self.received = self.received.saturating_add(other.received);
+    }
 }
 
 impl Measured {
@@ -172,6 +181,8 @@ pub struct Probes {
     icmp: icmp::Engine,
     snmp: snmp::Poller,
     endpoints: endpoint::Endpoints,
+    objects: ObjectIds,
+    account: Option<Account>,
 }
 
 impl Probes {
@@ -180,8 +191,20 @@ impl Probes {
         Self {
             icmp: icmp::Engine::new(),
             snmp: snmp::Poller::new(objects.clone()),
-            endpoints: endpoint::Endpoints::new(objects, CertificateTime::new(Clock::system(), 0)),
+            endpoints: endpoint::Endpoints::new(
+                objects.clone(),
+                CertificateTime::new(Clock::system(), 0),
+            ),
+            objects,
+            account: None,
         }
+    }
+
+    /// The same, but what probes send and receive is charged to an account.
+    #[must_use]
+    pub fn with_account(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
     }
 
     /// The same, but certificates are judged at the time that the agent learnt from its collector.
@@ -193,6 +216,14 @@ impl Probes {
 
     /// Runs one check, at the latest until its deadline. Needs a Tokio runtime with I/O and time.
     pub async fn run(&self, run: Run<'_>) -> Measured {
+        let measured = self.run_uncharged(run).await;
+        if let Some(account) = &self.account {
+            account.charge_probe(run.check.id, run.vrf, run.address, measured.traffic);
+        }
+        measured
+    }
+
+    async fn run_uncharged(&self, run: Run<'_>) -> Measured {
         match &run.check.probe {
             Probe::Icmp(probe) => self.icmp.run(&run, probe).await,
             Probe::Tcp(probe) => tcp::run(&run, probe).await,
@@ -200,8 +231,12 @@ impl Probes {
             Probe::Dns(probe) => dns::run(&run, probe).await,
             Probe::Http(probe) => http::run(&self.endpoints, &run, probe).await,
             Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
-            // Neither has a target of its own; `measure` runs them.
-            Probe::Ipv6(_) | Probe::Traffic | Probe::Path(_) | Probe::Udp(_) | Probe::Ntp(_) => {
+            Probe::Traffic => match &self.account {
+                Some(account) => account.measured(run.check.id, &self.objects),
+                None => Measured::not_measured(Reason::Other, Duration::ZERO),
+            },
+            // Has many targets; `ipv6` runs it.
+            Probe::Ipv6(_) | Probe::Path(_) | Probe::Udp(_) | Probe::Ntp(_) => {
                 Measured::not_measured(Reason::Other, Duration::ZERO)
             }
         }

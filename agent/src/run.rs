@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::account::{self, Account};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::Control;
@@ -151,14 +152,18 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let time = certificate_time(&config.state_dir, clock.clone());
     let (trigger, stages) = shutdown();
     // Opens no socket before its first run.
-    let probes = Probes::new(ObjectIds::new()).with_certificate_time(time.clone());
+    let account = Account::new(clock.clone());
+    let probes = Probes::new(ObjectIds::new())
+        .with_certificate_time(time.clone())
+        .with_account(account.clone());
     if let Some(address) = config.self_listen {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| RunError::Listen { address, source })?;
-        let (stats, probes) = (Arc::clone(&stats), probes.clone());
+        let (stats, probes, account) = (Arc::clone(&stats), probes.clone(), account.clone());
         let render = Arc::new(move || {
             stats.follow_icmp(&probes.icmp_counts());
+            stats.follow_account(&account);
             stats.render()
         });
         spawn_named("self_stats", serve(listener, render, stages.clone()));
@@ -188,13 +193,19 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
         recorder.clone(),
         Arc::clone(&stats),
     ));
+    account.follow(&control.plans().borrow());
+    let account_path = account::path(&config.state_dir);
+    account.resume(&account_path);
+    let kept = account.clone();
+    spawn_named("account", kept.run(account_path.clone(), stages.clone()));
     let schedule = Schedule::new(
         identity.agent_id.clone(),
         measurer,
         recorder.clone(),
         &clock,
         Arc::clone(&stats),
-    );
+    )
+    .with_account(account.clone());
     let schedule = spawn_named("schedule", schedule.run(control.plans(), stages.clone()));
     let renewal = renewal::Renewal {
         config: Arc::clone(&config),
@@ -211,6 +222,7 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
         control,
         recorder: recorder.clone(),
         about,
+        account,
         stats,
     };
     let uplink = spawn_named("uplink", uplink.run(stages));

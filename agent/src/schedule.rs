@@ -7,6 +7,7 @@
 //!   sees values before he leaves.
 //! - A run that is late is skipped and counted, never bunched with others: after a suspended minute the next regular
 //!   run comes, not sixty.
+//! - A daily budget is kept by longer intervals ([`crate::account`]), in phases of their own.
 //! - Every run is a task of its own with a deadline, so that a hanging target delays nobody.
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,8 +20,9 @@ use std::time::Duration;
 use extranet_proto::id::{AgentId, CheckId};
 use extranet_proto::record::Reason;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout_at};
 
+use crate::account::Account;
 use crate::clock::Clock;
 use crate::control::{Plan, PlannedCheck};
 use crate::probe::Measured;
@@ -36,6 +38,8 @@ const LATE: Duration = Duration::from_secs(5);
 const CONCURRENT_RUNS: u32 = 256;
 /// What a probe may take beyond its deadline, to report what it has, before it is cut off.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
+/// How often the stretch of the intervals is worked out again.
+const ADJUSTMENT: Duration = Duration::from_mins(1);
 /// Skipped runs are reported at most this often.
 const SKIPPED_REPORT_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -64,6 +68,7 @@ pub struct Schedule<P, R> {
     prober: P,
     results: R,
     stats: Arc<Stats>,
+    account: Account,
     permits: Arc<Semaphore>,
     /// The same moment on the timer's clock and on the boot clock, µs.
     anchor: (Instant, u64),
@@ -102,6 +107,7 @@ impl<P: Prober, R: Results> Schedule<P, R> {
             prober,
             results,
             stats,
+            account: Account::new(clock.clone()),
             permits: Arc::new(Semaphore::new(CONCURRENT_RUNS as usize)),
             anchor: (Instant::now(), clock.read().boottime_us),
             checks: Vec::new(),
@@ -111,10 +117,19 @@ impl<P: Prober, R: Results> Schedule<P, R> {
         }
     }
 
+    /// The same, but within the daily budget that an account keeps.
+    #[must_use]
+    pub fn with_account(mut self, account: Account) -> Self {
+        self.account = account;
+        self
+    }
+
     /// Follows the plan until the shutdown begins, then waits for the runs in hand.
     pub async fn run(mut self, mut plans: watch::Receiver<Arc<Plan>>, shutdown: Shutdown) {
         let plan = Arc::clone(&plans.borrow_and_update());
         self.follow(&plan, Instant::now());
+        let mut adjustment = tokio::time::interval_at(Instant::now() + ADJUSTMENT, ADJUSTMENT);
+        adjustment.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.due.first().map(|(at, _)| *at);
             tokio::select! {
@@ -126,6 +141,11 @@ impl<P: Prober, R: Results> Schedule<P, R> {
                     let plan = Arc::clone(&plans.borrow_and_update());
                     self.follow(&plan, Instant::now());
                 }
+                _ = adjustment.tick() => {
+                    if self.account.adjust() {
+                        self.change_rhythm(Instant::now());
+                    }
+                }
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     self.start_due(Instant::now());
                 }
@@ -136,6 +156,16 @@ impl<P: Prober, R: Results> Schedule<P, R> {
             all = self.permits.acquire_many(CONCURRENT_RUNS) => drop(all),
             () = shutdown.reached(Stage::Flush) => {}
         }
+    }
+
+    /// The stretch changed: every check goes on in the phase of its new interval.
+    fn change_rhythm(&mut self, now: Instant) {
+        self.due = self
+            .checks
+            .iter()
+            .enumerate()
+            .map(|(index, scheduled)| (self.next_in_phase(&scheduled.planned, now), index))
+            .collect();
     }
 
     /// Takes over another plan. A check that goes on keeps its rhythm; its id stands for its content.
@@ -150,6 +180,7 @@ impl<P: Prober, R: Results> Schedule<P, R> {
             .collect();
         self.due.clear();
         self.checks.clear();
+        self.account.follow(plan);
         for (index, planned) in plan.checks.iter().enumerate() {
             let known = known.get(&planned.check.id);
             let start = match known {
@@ -178,7 +209,7 @@ impl<P: Prober, R: Results> Schedule<P, R> {
 
     /// The first moment after `now` that has the phase of the check.
     fn next_in_phase(&self, planned: &PlannedCheck, now: Instant) -> Instant {
-        let interval = micros(planned.check.interval).max(1);
+        let interval = micros(self.account.interval(planned)).max(1);
         let phase = self.hash(planned) % interval;
         let since_anchor = micros(now.saturating_duration_since(self.anchor.0));
         let boottime = self.anchor.1.saturating_add(since_anchor);
@@ -193,7 +224,7 @@ impl<P: Prober, R: Results> Schedule<P, R> {
                 continue;
             };
             let planned = Arc::clone(&scheduled.planned);
-            let interval = planned.check.interval;
+            let interval = self.account.interval(&planned);
             let late_by = now.saturating_duration_since(at);
             let mut next = self.next_in_phase(&planned, now);
             if late_by > LATE.min(interval / 2) {
@@ -232,9 +263,11 @@ impl<P: Prober, R: Results> Schedule<P, R> {
         self.stats.schedule_runs.inc();
         let (prober, results) = (self.prober.clone(), self.results.clone());
         let planned = Arc::clone(planned);
+        let account = self.account.clone();
         spawn_named("probe", async move {
             let running = running;
             let measured = run_once(&prober, &planned, now).await;
+            account.run_ended(planned.check.id);
             count(&running.stats.probe_runs, measured.reason.label(), 1);
             results.result(&planned, measured);
         });
@@ -276,3 +309,6 @@ fn micros(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod budget_tests;

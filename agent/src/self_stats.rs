@@ -107,6 +107,12 @@ crate::statistics! {
     uplink_blocks: Counter = "uplink_blocks", Unit::Bytes;
     /// Records acknowledged by the collector.
     uplink_acknowledged: Counter = "uplink_acknowledged";
+    /// Bytes of IP packets over uplinks, by direction and purpose.
+    account_traffic: Counters = "account_traffic", Unit::Bytes;
+    /// What may be spent at once without stretching intervals more.
+    account_left: Gauge = "account_left", Unit::Bytes;
+    /// By how much intervals are stretched to keep the daily budget, thousandths.
+    account_stretch: Gauge = "account_stretch_thousandths";
     /// Version of the assignment at work; 0 = none.
     control_assignment: Gauge = "control_assignment_version";
     /// Checks of the assignment that this agent refuses or cannot do.
@@ -137,6 +143,31 @@ impl Stats {
             let seen = counter.get();
             counter.inc_by(total.saturating_sub(seen));
         }
+    }
+
+    /// Takes over what was spent.
+    pub fn follow_account(&self, account: &crate::account::Account) {
+        let mut sums = [0_u64; 4];
+        for (_, totals) in account.totals() {
+            let (probes, stream) = (totals.probes, totals.stream);
+            let parts = [probes.sent, probes.received, stream.sent, stream.received];
+            for (sum, part) in sums.iter_mut().zip(parts) {
+                *sum = sum.saturating_add(part);
+            }
+        }
+        let names = [
+            "probes_sent",
+            "probes_received",
+            "stream_sent",
+            "stream_received",
+        ];
+        for (name, total) in names.into_iter().zip(sums) {
+            let counter = self.account_traffic.get_or_create(&[("reason", name)]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.account_left.set(gauge(account.left()));
+        self.account_stretch.set(account.stretch().first.into());
     }
 
     /// The OpenMetrics text.

@@ -23,6 +23,7 @@ use extranet_proto::wire;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::account::Account;
 use crate::config::Config;
 use crate::control::Control;
 use crate::dial::dial;
@@ -78,6 +79,8 @@ pub struct Uplink<P> {
     pub recorder: Recorder,
     /// For the hello.
     pub about: About,
+    /// What the stream costs is charged here.
+    pub account: Account,
     /// Where everything is counted.
     pub stats: Arc<Stats>,
 }
@@ -192,7 +195,7 @@ impl<P: Prober> Uplink<P> {
         };
         let tls = Arc::clone(&self.credentials.borrow().tls);
         let dialled = tokio::select! {
-            dialled = dial(collector, tls, UPLINK_SERVER_NAME, &self.config.uplink) => dialled,
+            dialled = dial(collector, tls, UPLINK_SERVER_NAME, &self.config.uplink, Some(&self.account)) => dialled,
             () = shutdown.reached(Stage::Flush) => return End::Stopping,
         };
         match dialled {

@@ -501,7 +501,7 @@ mod tests {
             .replace("fd00::53", "10.0.0.1");
         let problems = Plan::parse("plan", &wrong).unwrap_err().to_string();
         for problem in [
-            "the probe ipv6 and the target self belong together",
+            "the probes ipv6 and traffic and the target self belong together",
             "resolver6",
         ] {
             assert!(

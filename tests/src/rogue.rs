@@ -106,9 +106,15 @@ impl Rogue {
             let configuration = configuration(collector);
             let tls = tls::mutual(identity, time()).map_err(|error| error.to_string())?;
             let address = configuration.collectors.first().expect("there is one");
-            let channel = dial(address, tls, UPLINK_SERVER_NAME, &configuration.uplink)
-                .await
-                .map_err(|error| extranet_agent::shell::error_chain(&error))?;
+            let channel = dial(
+                address,
+                tls,
+                UPLINK_SERVER_NAME,
+                &configuration.uplink,
+                None,
+            )
+            .await
+            .map_err(|error| extranet_agent::shell::error_chain(&error))?;
             outgoing
                 .send(AgentMessage {
                     message: Some(first),

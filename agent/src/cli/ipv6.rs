@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use extranet_proto::assignment::{Ipv6Probe, Prefix6, Probe};
+use extranet_proto::id::CheckId;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -62,7 +63,7 @@ pub(super) async fn check(config: &Config, args: &CheckArgs) -> std::io::Result<
     let probe = subjects(config, args, &targets).await;
     let probes = Probes::new(ObjectIds::new());
     let deadline = Instant::now() + Duration::from_secs(args.time);
-    let report = run(&probes, &targets, &probe, "", deadline).await?;
+    let report = run(&probes, &targets, CheckId(0), &probe, "", deadline).await?;
     let scored = score(rubric(), report.findings(), &Context::default());
     Ok(table(rubric(), &report, &scored, args.language))
 }

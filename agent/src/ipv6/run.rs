@@ -21,6 +21,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Surroundings<'a> {
     pub(super) probes: &'a Probes,
     pub(super) targets: &'a Targets,
+    /// Whom the bytes are charged to.
+    pub(super) check: CheckId,
     pub(super) vrf: &'a str,
     pub(super) deadline: Instant,
     /// Whether the machine has a usable address and a default route.
@@ -38,7 +40,7 @@ impl Surroundings<'_> {
         let deadline = self.deadline.min(now + time);
         let check = Check {
             stretch_last: false,
-            id: CheckId(0),
+            id: self.check,
             target: TargetId(0),
             name: CheckName::new("ipv6").expect("a valid name"),
             family: Family::of(address),
@@ -71,6 +73,7 @@ pub(super) async fn connect(around: &Surroundings<'_>, address: IpAddr, port: u1
 pub async fn run(
     probes: &Probes,
     targets: &Targets,
+    check: CheckId,
     probe: &Ipv6Probe,
     vrf: &str,
     deadline: Instant,
@@ -81,6 +84,7 @@ pub async fn run(
     let around = Surroundings {
         probes,
         targets,
+        check,
         vrf,
         deadline,
         can_reach_out: host.can_reach_out(),
@@ -103,12 +107,13 @@ pub async fn run(
 pub async fn measure(
     probes: &Probes,
     targets: &Targets,
+    check: CheckId,
     probe: &Ipv6Probe,
     vrf: &str,
     deadline: Instant,
 ) -> Measured {
     let started = Instant::now();
-    match run(probes, targets, probe, vrf, deadline).await {
+    match run(probes, targets, check, probe, vrf, deadline).await {
         Ok(report) => Measured::ok(started.elapsed(), report.values()),
         Err(error) => {
             tracing::warn!(%error, "cannot read the kernel's tables");

@@ -2,10 +2,12 @@
 //! privilege. /proc has no IPv6 neighbours and no lifetimes of routes.
 
 use std::io::{self, Read as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::packet::route_lookup::{self, Way};
 use crate::packet::rtnetlink::{Dump, Entry, entries, request};
 
 /// `AF_NETLINK` (linux/socket.h) and `NETLINK_ROUTE` (linux/netlink.h).
@@ -36,6 +38,24 @@ impl Netlink {
             socket,
             sequence: 0,
         })
+    }
+
+    /// The entry of the routing table that a destination takes; `vrf` is the number of a VRF's device, 0 = none.
+    pub fn way_to(&mut self, destination: IpAddr, vrf: u32) -> io::Result<Way> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = route_lookup::request(destination, vrf, self.sequence);
+        self.socket.send(&question)?;
+        let mut datagram = vec![0; DATAGRAM_BYTES];
+        loop {
+            let length = self.socket.read(&mut datagram)?;
+            let datagram = datagram.get(..length).unwrap_or_default();
+            match route_lookup::answer(datagram, self.sequence) {
+                Some(Ok(way)) => return Ok(way),
+                Some(Err(number)) => return Err(io::Error::from_raw_os_error(number)),
+                // What is left of an answer that was given up.
+                None => {}
+            }
+        }
     }
 
     /// Everything of one kind. Blocks for the time the kernel needs, far below a millisecond on an access point.
@@ -70,6 +90,10 @@ mod tests {
         assert!(links.iter().any(loopback), "{links:?}");
         for dump in [Dump::Addresses, Dump::Routes, Dump::Neighbours] {
             netlink.dump(dump).unwrap();
+        }
+        for own in ["127.0.0.1", "::1"] {
+            let way = netlink.way_to(own.parse().unwrap(), 0).unwrap();
+            assert!(way.local, "{own}: {way:?}");
         }
     }
 }

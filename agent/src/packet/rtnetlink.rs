@@ -309,7 +309,7 @@ fn neighbour_entry(body: &[u8]) -> Option<Neighbour> {
 }
 
 /// Attributes as (type without its flag bits, value).
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
         let kind = u16_at(bytes, 2)? & 0x3fff;
@@ -320,16 +320,16 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// Rounded up to the 4 bytes of `NLMSG_ALIGN` and `RTA_ALIGN`.
-const fn aligned(length: usize) -> usize {
+pub(super) const fn aligned(length: usize) -> usize {
     length.saturating_add(3) & !3
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let field = bytes.get(at..)?.first_chunk()?;
     Some(u16::from_ne_bytes(*field))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let field = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*field))
 }

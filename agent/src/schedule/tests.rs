@@ -87,6 +87,7 @@ fn plan(checks: &[(u32, Duration, Duration)]) -> Arc<Plan> {
     Arc::new(Plan {
         version: AssignmentVersion(1),
         flush_interval: Duration::ZERO,
+        daily_budget: 0,
         checks: checks.iter().map(planned).collect(),
         problems: Vec::new(),
     })

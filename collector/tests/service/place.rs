@@ -151,6 +151,7 @@ impl Site {
             Arc::clone(&tls),
             UPLINK_SERVER_NAME,
             &config.uplink,
+            None,
         )
         .await;
         let mut client =
