@@ -5,6 +5,7 @@
 //! - [`clock`]: waiting for a condition with a deadline and the last status;
 //! - [`place`]: where something runs: on this host or in a network namespace;
 //! - [`namespace`]: network namespaces and links for a site, a parent and the centre;
+//! - [`forwarder`]: a link with known delay, loss, duplication, reordering and rate, with exact counts of its own;
 //! - [`process`]: one child process with its log, ended by its id, its log shown when the test fails;
 //! - [`http`]: requests into a place; [`webhook`]: an HTTP server that remembers what it was sent;
 //! - [`engine`]: victoria-metrics, prometheus-alertmanager, prometheus and snmpd as Debian ships them;
@@ -24,6 +25,7 @@
 pub mod binary;
 pub mod clock;
 pub mod engine;
+pub mod forwarder;
 pub mod http;
 pub mod machine;
 pub mod namespace;
