@@ -12,21 +12,17 @@
 //! The kernel begins to stamp arrivals some milliseconds after the first socket of the machine asked for it, and until
 //! then stamps when a packet is read. A socket is therefore kept, not opened for each run.
 
-use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 
 use extranet_proto::assignment::Family;
 use nix::errno::Errno;
-use nix::libc;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, RecvMsg, SockaddrStorage, recvmsg, setsockopt, sockopt,
-};
-use nix::sys::time::TimeSpec;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::receive::{self, Origin};
+pub use super::receive::{ReceiveBuffer, Received};
 use super::refusal::{Refusal, errno_of};
-use super::stamp::timestamp_ns;
 use crate::packet::ipv4;
 
 /// Wanted receive buffer, bytes. 1,000 replies at one instant overflow the default of 208 KiB (evidence: 24 to 29 %
@@ -34,8 +30,6 @@ use crate::packet::ipv4;
 const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 /// Wanted send buffer, bytes: a burst to a neighbour that is still being resolved waits there.
 const SEND_BUFFER_BYTES: usize = 1 << 20;
-/// No IP packet is larger.
-const PACKET_BYTES: usize = 65_535;
 
 /// How a socket was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,35 +46,6 @@ pub struct IcmpSocket {
     socket: Socket,
     family: Family,
     access: Access,
-}
-
-/// Where packets and their control messages are received, used again and again.
-#[derive(Debug)]
-pub struct ReceiveBuffer {
-    data: Vec<u8>,
-    control: Vec<u8>,
-}
-
-impl ReceiveBuffer {
-    /// Room for any packet.
-    pub fn new() -> Self {
-        Self {
-            data: vec![0; PACKET_BYTES],
-            control: nix::cmsg_space!(
-                TimeSpec,
-                libc::c_int,
-                u32,
-                libc::sock_extended_err,
-                libc::sockaddr_in6
-            ),
-        }
-    }
-}
-
-impl Default for ReceiveBuffer {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// A received ICMP message.
@@ -109,17 +74,6 @@ pub struct ErrorReport<'a> {
     pub code: u8,
     /// The request as the error message quotes it, from its ICMP header on.
     pub quoted: &'a [u8],
-}
-
-/// One reading of a queue of the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received<T> {
-    /// Something to look at.
-    Item(T),
-    /// Something that is of no interest here.
-    Skipped,
-    /// Nothing more for now.
-    Empty,
 }
 
 impl IcmpSocket {
@@ -210,44 +164,25 @@ impl IcmpSocket {
         &self,
         buffer: &'b mut ReceiveBuffer,
     ) -> Result<Received<Arrival<'b>>, Errno> {
-        let ReceiveBuffer { data, control } = buffer;
-        let mut slices = [IoSliceMut::new(data)];
-        let received = match self.read(&mut slices, control, MsgFlags::empty()) {
-            Ok(received) => received,
-            Err(Errno::EAGAIN) => return Ok(Received::Empty),
-            Err(errno) => return Err(errno),
-        };
-        let mut real_ns = None;
-        let mut hop_limit = None;
-        let mut overflow = None;
-        for message in received.cmsgs()? {
-            match message {
-                ControlMessageOwned::ScmTimestampns(stamp) => real_ns = Some(timestamp_ns(stamp)),
-                ControlMessageOwned::Ipv4Ttl(ttl) => hop_limit = u8::try_from(ttl).ok(),
-                ControlMessageOwned::Ipv6HopLimit(limit) => hop_limit = u8::try_from(limit).ok(),
-                ControlMessageOwned::RxqOvfl(dropped) => overflow = Some(dropped),
-                _ => {}
-            }
-        }
-        let from = received.address.as_ref().and_then(ip_of);
-        let bytes = received.bytes;
-        let Some((from, packet)) = from.zip(data.get(..bytes)) else {
-            return Ok(Received::Skipped);
+        let packet = match receive::receive(self.as_raw_fd(), buffer)? {
+            Received::Item(packet) => packet,
+            Received::Skipped => return Ok(Received::Skipped),
+            Received::Empty => return Ok(Received::Empty),
         };
         let message = if self.delivers_unverified() {
-            match ipv4::parse(packet) {
+            match ipv4::parse(packet.bytes) {
                 Some(packet) => packet.payload,
                 None => return Ok(Received::Skipped),
             }
         } else {
-            packet
+            packet.bytes
         };
         Ok(Received::Item(Arrival {
-            from,
+            from: packet.from,
             message,
-            real_ns,
-            hop_limit,
-            overflow,
+            real_ns: packet.real_ns,
+            hop_limit: packet.hop_limit,
+            overflow: packet.overflow,
         }))
     }
 
@@ -257,56 +192,25 @@ impl IcmpSocket {
         &self,
         buffer: &'b mut ReceiveBuffer,
     ) -> Result<Received<ErrorReport<'b>>, Errno> {
-        let ReceiveBuffer { data, control } = buffer;
-        let mut slices = [IoSliceMut::new(data)];
-        let received = match self.read(&mut slices, control, MsgFlags::MSG_ERRQUEUE) {
-            Ok(received) => received,
-            Err(Errno::EAGAIN) => return Ok(Received::Empty),
-            Err(errno) => return Err(errno),
+        let error = match receive::receive_error(self.as_raw_fd(), buffer)? {
+            Received::Item(error) => error,
+            Received::Skipped => return Ok(Received::Skipped),
+            Received::Empty => return Ok(Received::Empty),
         };
-        let mut error = None;
-        for message in received.cmsgs()? {
-            match message {
-                ControlMessageOwned::Ipv4RecvErr(extended, _)
-                    if extended.ee_origin == libc::SO_EE_ORIGIN_ICMP =>
-                {
-                    error = Some(extended);
-                }
-                ControlMessageOwned::Ipv6RecvErr(extended, _)
-                    if extended.ee_origin == libc::SO_EE_ORIGIN_ICMP6 =>
-                {
-                    error = Some(extended);
-                }
-                _ => {}
-            }
-        }
-        // Only an error from the network carries the destination, so the address is looked at only then.
-        let Some(error) = error else {
-            return Ok(Received::Skipped);
-        };
-        let destination = received.address.as_ref().and_then(ip_of);
-        let bytes = received.bytes;
-        let Some((destination, quoted)) = destination.zip(data.get(..bytes)) else {
-            return Ok(Received::Skipped);
-        };
-        Ok(Received::Item(ErrorReport {
-            destination,
-            kind: error.ee_type,
-            code: error.ee_code,
-            quoted,
-        }))
-    }
-
-    fn read<'c, 'o, 'i>(
-        &self,
-        slices: &'o mut [IoSliceMut<'i>],
-        control: &'c mut [u8],
-        flags: MsgFlags,
-    ) -> Result<RecvMsg<'c, 'o, SockaddrStorage>, Errno>
-    where
-        'i: 'o,
-    {
-        recvmsg(self.socket.as_raw_fd(), slices, Some(control), flags)
+        Ok(match error.origin {
+            Origin::Local { .. } => Received::Skipped,
+            Origin::Network {
+                kind,
+                code,
+                destination,
+                ..
+            } => Received::Item(ErrorReport {
+                destination,
+                kind,
+                code,
+                quoted: error.quoted,
+            }),
+        })
     }
 }
 
@@ -314,11 +218,4 @@ impl AsRawFd for IcmpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
-}
-
-fn ip_of(address: &SockaddrStorage) -> Option<IpAddr> {
-    if let Some(v4) = address.as_sockaddr_in() {
-        return Some(IpAddr::V4(v4.ip()));
-    }
-    address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()))
 }
