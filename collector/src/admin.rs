@@ -29,6 +29,7 @@ use crate::pki::Authority;
 use crate::self_stats::{Stats, count};
 use crate::store::{Planned, Store, StoreError};
 
+mod security;
 mod shown;
 
 /// How long a ticket can be used when nobody says otherwise.
@@ -338,5 +339,38 @@ impl AdminApi for Admin {
         // Behind the catalogue: a stream that opens now is refused already.
         let was_connected = self.fleet.revoke(&agent);
         Ok(Response::new(wire::RevokeAgentReply { was_connected }))
+    }
+
+    async fn security_events(
+        &self,
+        request: Request<wire::SecurityEventsRequest>,
+    ) -> Result<Response<wire::SecurityEventsReply>, Status> {
+        self.called("security_events");
+        let reply = self.list_security_events(request.into_inner()).await?;
+        Ok(Response::new(reply))
+    }
+
+    async fn close_security_event(
+        &self,
+        request: Request<wire::CloseSecurityEventRequest>,
+    ) -> Result<Response<wire::CloseSecurityEventReply>, Status> {
+        self.called("close_security_event");
+        Ok(Response::new(self.close_event(request.into_inner()).await?))
+    }
+
+    async fn add_security_window(
+        &self,
+        request: Request<wire::AddSecurityWindowRequest>,
+    ) -> Result<Response<wire::AddSecurityWindowReply>, Status> {
+        self.called("add_security_window");
+        Ok(Response::new(self.add_window(request.into_inner()).await?))
+    }
+
+    async fn security_windows(
+        &self,
+        _request: Request<wire::SecurityWindowsRequest>,
+    ) -> Result<Response<wire::SecurityWindowsReply>, Status> {
+        self.called("security_windows");
+        Ok(Response::new(self.list_windows().await?))
     }
 }

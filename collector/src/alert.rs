@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use extranet_agent::clock::Clock;
 use extranet_agent::shell::{Shutdown, Stage, error_chain, spawn_named};
+use extranet_proto::record::SecurityRule;
 use extranet_proto::wire;
 use rusqlite::{Connection, Row, params};
 use tokio::task::JoinHandle;
@@ -27,7 +28,7 @@ use crate::self_stats::{Stats, count};
 use crate::state::Cause;
 use crate::store::catalogue::Doing;
 use crate::store::readiness::{IPV6_LEVEL_FELL, levels_of};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, pairs_of};
 use crate::texts::{Bilingual, Facts, Text};
 
 /// Most alerts in one post: Alertmanager takes more, but one bad moment of the network must not build one huge body.
@@ -53,13 +54,30 @@ pub(crate) struct Alert {
     /// `None` while it fires.
     pub(crate) ends_ms: Option<i64>,
     pub(crate) text: Bilingual,
+    /// Of a security event.
+    pub(crate) security: Option<Security>,
+}
+
+/// What an alert about a security event says besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Security {
+    pub(crate) event_id: i64,
+    /// SEC-01
+    pub(crate) rule: &'static str,
+    pub(crate) object: String,
+    pub(crate) agent: String,
+    /// Reported afterwards (补报).
+    pub(crate) late: bool,
+    pub(crate) evidence: Vec<(String, String)>,
 }
 
 /// Columns of [`Alert`], with the inventory as it was when the alert opened.
 const COLUMNS: &str = "a.alert_id, a.name, a.ap_id, a.severity, a.cause, a.starts_ms, a.ends_ms, a.close_reason, \
      coalesce(p.name, a.ap_id), coalesce(p.level, ''), coalesce(p.division_code, ''), \
      coalesce((SELECT c.cause FROM ipv6_changes c WHERE a.name = 'Ipv6LevelFell' AND c.ap_id = a.ap_id \
-     AND c.wall_ms >= a.starts_ms AND c.to_level < c.from_level ORDER BY c.wall_ms DESC LIMIT 1), '') FROM alerts a \
+     AND c.wall_ms >= a.starts_ms AND c.to_level < c.from_level ORDER BY c.wall_ms DESC LIMIT 1), ''), \
+     a.object, a.event_id, coalesce(e.late, 0) AS late, coalesce(e.agent_id, '') AS agent_id, \
+     coalesce(e.evidence, '[]') AS evidence FROM alerts a LEFT JOIN security_events e ON e.event_id = a.event_id \
      LEFT JOIN access_points p ON p.ap_id = a.ap_id AND p.valid_from_us <= a.opened_us \
      AND (p.valid_to_us IS NULL OR p.valid_to_us > a.opened_us)";
 
@@ -68,7 +86,31 @@ fn alert(row: &Row<'_>) -> Result<Alert, rusqlite::Error> {
     let ends_ms: Option<i64> = row.get(6)?;
     let reason: Option<String> = row.get(7)?;
     let title: String = row.get(1)?;
-    let text = if title == IPV6_LEVEL_FELL {
+    let event_id: Option<i64> = row.get(13)?;
+    let late: bool = row.get(14)?;
+    let security = match event_id {
+        None => None,
+        Some(event_id) => Some(Security {
+            event_id,
+            rule: SecurityRule::from_number(row.get(4)?)
+                .unwrap_or(SecurityRule::Other)
+                .label(),
+            object: row.get(12)?,
+            agent: row.get(15)?,
+            late,
+            evidence: pairs_of(&row.get::<_, String>(16)?),
+        }),
+    };
+    let text = if security.is_some() {
+        let rule = SecurityRule::from_number(row.get(4)?).unwrap_or(SecurityRule::Other);
+        match reason.as_deref() {
+            None => Text::Security { rule, late },
+            Some("worse") => Text::SecurityWorse(rule),
+            Some("not_monitored") => Text::SecurityNotMonitored(rule),
+            Some("by_hand") => Text::SecurityByHand(rule),
+            Some(_) => Text::SecurityOver { rule, late },
+        }
+    } else if title == IPV6_LEVEL_FELL {
         let (from, to) = levels_of(row.get(4)?);
         match reason.as_deref() {
             None => Text::Ipv6Fell(from, to),
@@ -83,7 +125,10 @@ fn alert(row: &Row<'_>) -> Result<Alert, rusqlite::Error> {
             Some(_) => Text::Recovered,
         }
     };
-    let check: String = row.get(11)?;
+    let check: String = match &security {
+        Some(security) => security.object.clone(),
+        None => row.get(11)?,
+    };
     let name: String = row.get(8)?;
     let facts = Facts {
         name: &name,
@@ -101,6 +146,7 @@ fn alert(row: &Row<'_>) -> Result<Alert, rusqlite::Error> {
         starts_ms,
         ends_ms,
         text: text.fill(&facts),
+        security,
     })
 }
 

@@ -23,6 +23,7 @@ use crate::{admin, serve};
 mod inventory;
 mod measure;
 mod report;
+mod security;
 mod status;
 
 /// Collector of Extranet Monitor.
@@ -66,6 +67,9 @@ enum Command {
     /// Agents
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Security events
+    #[command(subcommand)]
+    Security(security::SecurityCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -341,6 +345,9 @@ async fn ask(config: &Config, command: Command) -> Result<(), CliError> {
             Ok(())
         }
         Command::Measure(args) => measure::run(&mut client, args).await,
+        Command::Security(command) => {
+            security::run(&mut client, Clock::system().read().wall_us, command).await
+        }
         Command::Agent(AgentCommand::Revoke { id }) => {
             let request = wire::RevokeAgentRequest {
                 agent_id: id.clone(),

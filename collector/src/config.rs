@@ -35,6 +35,8 @@ pub struct Config {
     pub state: StateConfig,
     /// Section `[vantage]`.
     pub vantage: VantageConfig,
+    /// Section `[security]`.
+    pub security: SecurityConfig,
     /// Section `[alertmanager]`.
     pub alertmanager: AlertmanagerConfig,
     /// Sections `[[remote_write]]`.
@@ -75,6 +77,13 @@ pub struct VantageConfig {
     pub enabled: bool,
     /// Only addresses inside are probed, whatever inventory and plans say.
     pub allowed_prefixes: Vec<IpNet>,
+}
+
+/// Section `[security]`: the life of security events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecurityConfig {
+    /// How long an event must be over before it is closed; six times that for what keeps coming back.
+    pub hold_down: Duration,
 }
 
 /// Section `[alertmanager]`.
@@ -131,6 +140,9 @@ impl Config {
                     "allowed_prefixes",
                     extranet_agent::config::Config::default().allowed_prefixes,
                 ),
+            }),
+            security: top.section("security", |security| SecurityConfig {
+                hold_down: security.duration("hold_down", 300 * SECOND, Duration::ZERO..=DAY),
             }),
             alertmanager: top.section("alertmanager", AlertmanagerConfig::read),
             remote_write: remote_writes(top),

@@ -12,6 +12,7 @@ pub mod ingest;
 pub mod alert;
 pub mod export;
 pub mod ipv6;
+pub mod security;
 pub mod state;
 pub mod store;
 pub mod texts;

@@ -100,6 +100,10 @@ extranet_agent::statistics! {
     alert_posts: Counters = "alert_posts";
     /// Alerts and resolutions that no Alertmanager has taken yet.
     alert_waiting: Gauge = "alert_waiting";
+    /// Security events raised, late ones included.
+    security_raised: Counter = "security_raised";
+    /// Security events whose alert has to wait because there are too many, by rule.
+    security_suppressed: Counters = "security_suppressed";
     /// Samples acknowledged by a metrics engine, by target.
     export_samples: NamedCounters = "export_samples";
     /// Requests that a metrics engine took, by target.

@@ -451,6 +451,7 @@ fn store_settings(config: &Config) -> StoreSettings {
         good_slots: config.state.good_slots,
         silent_after: config.state.silent_after,
         tick: config.tick,
+        security_hold_down: config.security.hold_down,
     }
 }
 

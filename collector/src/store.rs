@@ -18,6 +18,7 @@ mod enrolment;
 mod exports;
 pub(crate) mod readiness;
 mod results;
+mod security;
 mod slots;
 mod status;
 
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use extranet_proto::id::{AgentId, ApId, Incarnation};
 use extranet_proto::ranges::RangeSet;
+use extranet_proto::record::SecurityRule;
 use extranet_proto::wire;
 use tokio::sync::watch;
 
@@ -42,6 +44,7 @@ use crate::state::State;
 pub use apply::{Follower, LogError, LogReader, decode_log_record, encode_log_record};
 pub use extranet_journal::Position;
 pub(crate) use results::new_records;
+pub(crate) use security::{OpenCount, pairs_of};
 
 /// How the store judges; all durations positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct StoreSettings {
     pub silent_after: Duration,
     /// How often the log gets a tick. Three ticks without any record prove that the collector itself was away.
     pub tick: Duration,
+    /// How long a security event must be over before it is closed (SEC-G3).
+    pub security_hold_down: Duration,
 }
 
 impl Default for StoreSettings {
@@ -66,6 +71,7 @@ impl Default for StoreSettings {
             good_slots: 3,
             silent_after: Duration::from_mins(15),
             tick: Duration::from_mins(1),
+            security_hold_down: Duration::from_mins(5),
         }
     }
 }
@@ -171,6 +177,7 @@ struct Inner {
     progress: apply::Progress,
     changes: watch::Sender<u64>,
     alert_changes: watch::Sender<u64>,
+    security_entries: watch::Sender<u64>,
     stats: Arc<Stats>,
 }
 
@@ -193,6 +200,7 @@ impl Store {
                 progress,
                 changes: watch::Sender::new(change),
                 alert_changes: watch::Sender::new(0),
+                security_entries: watch::Sender::new(0),
                 stats,
             }),
         })
@@ -263,6 +271,11 @@ impl Store {
     /// Changes whenever an alert opened or closed.
     pub fn alert_changes(&self) -> watch::Receiver<u64> {
         self.inner.alert_changes.subscribe()
+    }
+
+    /// Changes whenever something happened to a security event.
+    pub fn security_changes(&self) -> watch::Receiver<u64> {
+        self.inner.security_entries.subscribe()
     }
 
     /// Agents whose assignment changed after the given value of [`Store::assignment_changes`].
@@ -345,6 +358,40 @@ impl Store {
     /// IPv6 levels and scores as they were known at a time.
     pub(crate) fn ipv6_at(&self, wall_us: i64) -> Result<Vec<(String, Known)>, StoreError> {
         readiness::known_at(&*self.read()?, wall_us)
+    }
+
+    /// Open security events as they were known at a time.
+    pub(crate) fn security_at(&self, wall_us: i64) -> Result<Vec<OpenCount>, StoreError> {
+        security::open_at(&*self.read()?, wall_us)
+    }
+
+    /// Security events, newest first.
+    pub fn security_events(
+        &self,
+        request: &wire::SecurityEventsRequest,
+    ) -> Result<Vec<wire::SecurityEventStatus>, StoreError> {
+        security::events(&*self.read()?, request)
+    }
+
+    /// A security event and its rule.
+    pub fn security_event(
+        &self,
+        id: u64,
+    ) -> Result<Option<(wire::SecurityEventStatus, SecurityRule)>, StoreError> {
+        security::by_id(&*self.read()?, id)
+    }
+
+    /// Checks a window: the record to log, or what is wrong with it.
+    pub fn plan_security_window(
+        &self,
+        request: &wire::AddSecurityWindowRequest,
+    ) -> Result<Result<wire::SecurityWindowAdded, Vec<String>>, StoreError> {
+        security::plan_window(&*self.read()?, request)
+    }
+
+    /// Registered windows, newest first.
+    pub fn security_windows(&self) -> Result<Vec<wire::SecurityWindow>, StoreError> {
+        security::windows(&*self.read()?)
     }
 
     pub(crate) fn alerts_due(

@@ -7,6 +7,9 @@ use time::macros::{format_description, offset};
 
 use extranet_agent::ipv6::rubric::Level;
 
+use extranet_proto::record::SecurityRule;
+
+use crate::security::names;
 use crate::state::Cause;
 
 /// Characters of one SMS in UCS-2.
@@ -33,6 +36,26 @@ pub enum Text {
     Ipv6Recovered(Level),
     /// Its IPv6 readiness is not measured any more.
     Ipv6NotMonitored,
+    /// A security event.
+    Security {
+        /// The rule that was broken.
+        rule: SecurityRule,
+        /// Reported afterwards (补报).
+        late: bool,
+    },
+    /// It is over.
+    SecurityOver {
+        /// The rule that was broken.
+        rule: SecurityRule,
+        /// Reported afterwards (补报).
+        late: bool,
+    },
+    /// It grew worse: another alert takes its place.
+    SecurityWorse(SecurityRule),
+    /// Nobody looks any more.
+    SecurityNotMonitored(SecurityRule),
+    /// An operator closed it.
+    SecurityByHand(SecurityRule),
 }
 
 /// What a text is about.
@@ -40,7 +63,7 @@ pub enum Text {
 pub struct Facts<'a> {
     /// Name of the access point.
     pub name: &'a str,
-    /// The check that caused it; empty where there is none.
+    /// The check that caused it, or the object of a security event; empty where there is none.
     pub check: &'a str,
     /// Beginning, ms since 1970.
     pub since_ms: i64,
@@ -59,7 +82,7 @@ pub struct Bilingual {
 
 impl Text {
     #[cfg(test)]
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 18] = [
         Self::Down(Cause::None),
         Self::Down(Cause::Link),
         Self::Down(Cause::Device),
@@ -71,10 +94,29 @@ impl Text {
         Self::Ipv6Fell(Level::L5, Level::L0),
         Self::Ipv6Recovered(Level::L5),
         Self::Ipv6NotMonitored,
+        Self::Security {
+            rule: SecurityRule::RogueDhcp,
+            late: true,
+        },
+        Self::Security {
+            rule: SecurityRule::Certificate,
+            late: false,
+        },
+        Self::SecurityOver {
+            rule: SecurityRule::RogueDhcp,
+            late: true,
+        },
+        Self::SecurityOver {
+            rule: SecurityRule::Certificate,
+            late: false,
+        },
+        Self::SecurityWorse(SecurityRule::RogueDhcp),
+        Self::SecurityNotMonitored(SecurityRule::RogueDhcp),
+        Self::SecurityByHand(SecurityRule::RogueDhcp),
     ];
 
-    /// Templates: Chinese, English. `{name}`, `{check}`, `{from}`, `{to}`, `{since}` and `{minutes}` are filled
-    /// in.
+    /// Templates: Chinese, English. `{name}`, `{check}`, `{title}`, `{from}`, `{to}`, `{since}` and `{minutes}` are
+    /// filled in.
     const fn templates(self) -> (&'static str, &'static str) {
         match self {
             Self::Down(Cause::Link) => (
@@ -117,6 +159,34 @@ impl Text {
                 "{name} 告警关闭：已停止 IPv6 检测（{since} 起降级）",
                 "{name}: IPv6 readiness is not measured any more (fell at {since})",
             ),
+            Self::Security { late: false, .. } => (
+                "{name} {title}：{check}，自 {since} 起",
+                "{name}: {title}: {check}, since {since}",
+            ),
+            Self::Security { late: true, .. } => (
+                "【补报】{name} {title}：{check}，自 {since} 起",
+                "[reported afterwards] {name}: {title}: {check}, since {since}",
+            ),
+            Self::SecurityOver { late: false, .. } => (
+                "{name} {title} 已解除：{check}，{since} 起 {minutes} 分钟",
+                "{name}: over after {minutes} min: {title}: {check} (since {since})",
+            ),
+            Self::SecurityOver { late: true, .. } => (
+                "【补报】{name} {title} 已解除：{check}，{since} 起 {minutes} 分钟",
+                "[reported afterwards] {name}: over after {minutes} min: {title}: {check} (since {since})",
+            ),
+            Self::SecurityWorse(_) => (
+                "{name} {title} 级别升高：{check}，自 {since} 起，见新告警",
+                "{name}: grew worse, see its new alert: {title}: {check} (since {since})",
+            ),
+            Self::SecurityNotMonitored(_) => (
+                "{name} {title} 告警关闭，已停止监测：{check}，{since} 起",
+                "{name}: not watched any more: {title}: {check} (since {since})",
+            ),
+            Self::SecurityByHand(_) => (
+                "{name} {title} 已人工关闭：{check}，{since} 起",
+                "{name}: closed by an operator: {title}: {check} (since {since})",
+            ),
         }
     }
 
@@ -139,20 +209,51 @@ impl Text {
         } else {
             facts.check
         };
-        let fill = |template: &str, name: &str| {
+        let (title_zh, title_en) = self.titles();
+        let fill = |template: &str, name: &str, title: &str, check: &str| {
+            // What others wrote comes last, so that nothing in it is filled in.
             template
                 .replace("{from}", &from)
                 .replace("{to}", &to)
-                .replace("{check}", check)
                 .replace("{since}", &since)
                 .replace("{minutes}", &minutes)
-                .replace("{name}", name)
+                .replace("{title}", title)
+                .split("{check}")
+                .map(|part| part.replace("{name}", name))
+                .collect::<Vec<_>>()
+                .join(check)
         };
+        let without = fill(zh, &name, title_zh, "").chars().count();
+        let room = ZH_CHARACTERS.saturating_sub(without);
         Bilingual {
-            zh: fill(zh, &name),
-            en: fill(en, facts.name),
+            zh: fill(zh, &name, title_zh, &shortened(check, room)),
+            en: fill(en, facts.name, title_en, check),
         }
     }
+
+    const fn titles(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Security { rule, .. }
+            | Self::SecurityOver { rule, .. }
+            | Self::SecurityWorse(rule)
+            | Self::SecurityNotMonitored(rule)
+            | Self::SecurityByHand(rule) => {
+                let (_, zh, en) = names(rule);
+                (zh, en)
+            }
+            _ => ("", ""),
+        }
+    }
+}
+
+/// At most so many characters.
+fn shortened(text: &str, characters: usize) -> String {
+    if text.chars().count() <= characters {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(characters.saturating_sub(1)).collect();
+    short.push('…');
+    short
 }
 
 /// "11-21 10:32" in the zone of the network.
@@ -172,7 +273,7 @@ mod tests {
     fn every_text_is_there_in_both_languages_and_fits_one_message() {
         let facts = Facts {
             name: &"最长的接入点位名称".repeat(20),
-            check: "V6-C1",
+            check: "gateway fe80::1234:5678:9abc:def0 on enp3s0f1",
             since_ms: 1_790_000_000_000,
             until_ms: 1_790_000_000_000 + 99_999 * 60_000,
         };

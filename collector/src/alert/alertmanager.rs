@@ -40,6 +40,9 @@ impl PostError {
     }
 }
 
+/// Most evidence in an annotation, bytes: notifications go out by mail and chat; `security list` shows all of it.
+const EVIDENCE_BYTES: usize = 2_048;
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PostedAlert<'a> {
@@ -58,12 +61,67 @@ struct Labels<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     division: &'a str,
     severity: &'a str,
+    /// SEC-01, of a security event.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    rule: &'a str,
+    /// What a security event is about.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    object: &'a str,
 }
 
 #[derive(Serialize)]
 struct Annotations<'a> {
     summary_zh: &'a str,
     summary_en: &'a str,
+    /// One line for each piece: "name: value".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    evidence: String,
+    /// Number of the security event, for `security list` and `security close`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<String>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    agent: &'a str,
+    /// "yes" when it was reported afterwards (补报).
+    #[serde(skip_serializing_if = "str::is_empty")]
+    late: &'static str,
+}
+
+impl<'a> Annotations<'a> {
+    fn of(alert: &'a Alert) -> Self {
+        let security = alert.security.as_ref();
+        Self {
+            summary_zh: &alert.text.zh,
+            summary_en: &alert.text.en,
+            evidence: security.map_or_else(String::new, |event| evidence(&event.evidence)),
+            event: security.map(|event| event.event_id.to_string()),
+            agent: security.map_or("", |event| &event.agent),
+            late: if security.is_some_and(|event| event.late) {
+                "yes"
+            } else {
+                ""
+            },
+        }
+    }
+}
+
+/// One line for each piece, at most [`EVIDENCE_BYTES`] together. Control characters would make lines of their own.
+fn evidence(pairs: &[(String, String)]) -> String {
+    let mut text = String::new();
+    for (name, value) in pairs {
+        let line: String = format!("{name}: {value}")
+            .chars()
+            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+            .collect();
+        if text.len() + line.len() + 1 > EVIDENCE_BYTES {
+            text.push_str("\n…");
+            break;
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&line);
+    }
+    text
 }
 
 /// Posts alerts; a success means that Alertmanager has all of them.
@@ -85,11 +143,10 @@ pub(super) async fn post(
                 level: &alert.level,
                 division: &alert.division,
                 severity: &alert.severity,
+                rule: alert.security.as_ref().map_or("", |event| event.rule),
+                object: alert.security.as_ref().map_or("", |event| &event.object),
             },
-            annotations: Annotations {
-                summary_zh: &alert.text.zh,
-                summary_en: &alert.text.en,
-            },
+            annotations: Annotations::of(alert),
             starts_at: rfc3339(alert.starts_ms),
             ends_at: rfc3339(alert.ends_ms.unwrap_or(now_us / 1_000 + lives_ms)),
         })
@@ -131,6 +188,19 @@ fn rfc3339(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn evidence_is_bounded_and_one_line_each() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let text = evidence(&[pair("mac", "02:00\nforged: yes"), pair("on", "eth0")]);
+        assert_eq!(text, "mac: 02:00\u{fffd}forged: yes\non: eth0");
+        let long = evidence(&vec![pair("x", &"y".repeat(1_000)); 8]);
+        assert!(
+            long.len() <= EVIDENCE_BYTES + 8 && long.ends_with('…'),
+            "{}",
+            long.len()
+        );
+    }
 
     #[test]
     fn times_are_rfc_3339() {

@@ -7,6 +7,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use super::security;
+
 /// Microseconds since 1970 as "2026-11-21 21:40:43Z"; empty for 0 ("never").
 pub(super) fn time(wall_us: i64) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
@@ -92,6 +94,12 @@ pub(super) fn table(reply: &wire::StatusReply) -> String {
     for ap in &reply.access_points {
         access_point(&mut out, ap, now);
     }
+    if !reply.security_events.is_empty() {
+        line!(out, "\nsecurity events");
+        for event in &reply.security_events {
+            security::event(&mut out, event, "  ");
+        }
+    }
     alerts(&mut out, &reply.alerts, now);
     out
 }
@@ -108,6 +116,9 @@ fn access_point(out: &mut String, ap: &wire::AccessPointStatus, now: i64) {
         ap.ap_id,
         ap.state.to_uppercase()
     );
+    if let Some(ipv6) = &ap.ipv6 {
+        line!(out, "  IPv6: {}", ipv6_level(ipv6));
+    }
     for agent in &ap.agents {
         let connected = if agent.connected {
             "connected"
@@ -174,6 +185,22 @@ fn access_point(out: &mut String, ap: &wire::AccessPointStatus, now: i64) {
     columns.write(out, "  ");
 }
 
+/// "L2 since 2026-11-21 21:40:43Z, score 61.50 of 100, provisional: at most L4 is possible".
+fn ipv6_level(ipv6: &wire::Ipv6Status) -> String {
+    let mut text = format!("L{} since {}", ipv6.level, time(ipv6.level_since_wall_us));
+    if let Some(score) = ipv6.score_hundredths {
+        let points = f64::from(score) / 100.0;
+        write!(text, ", score {points:.2} of 100").expect("writing cannot fail");
+    }
+    if !ipv6.sufficient {
+        text.push_str(", provisional: not enough was tested");
+    }
+    if ipv6.possible > ipv6.level {
+        write!(text, ", L{} is not excluded", ipv6.possible).expect("writing cannot fail");
+    }
+    text
+}
+
 fn alerts(out: &mut String, alerts: &[wire::AlertStatus], now: i64) {
     if alerts.is_empty() {
         line!(out, "\nno alerts");
@@ -217,6 +244,7 @@ struct Status<'a> {
     exports: Vec<Export<'a>>,
     access_points: Vec<AccessPoint<'a>>,
     alerts: Vec<Alert<'a>>,
+    security_events: Vec<security::Event<'a>>,
 }
 
 #[derive(Serialize)]
@@ -242,8 +270,20 @@ struct AccessPoint<'a> {
     monitoring: &'a str,
     state: &'a str,
     state_since_wall_us: i64,
+    ipv6: Option<Ipv6>,
     agents: Vec<Agent<'a>>,
     measurements: Vec<Measurement<'a>>,
+}
+
+#[derive(Serialize)]
+struct Ipv6 {
+    level: u32,
+    possible: u32,
+    level_since_wall_us: i64,
+    /// `null` when nothing was tested.
+    score: Option<f64>,
+    sufficient: bool,
+    wall_us: i64,
 }
 
 #[derive(Serialize)]
@@ -329,6 +369,11 @@ impl<'a> From<&'a wire::StatusReply> for Status<'a> {
             exports: reply.exports.iter().map(export).collect(),
             access_points: reply.access_points.iter().map(AccessPoint::from).collect(),
             alerts: reply.alerts.iter().map(alert).collect(),
+            security_events: reply
+                .security_events
+                .iter()
+                .map(security::Event::from)
+                .collect(),
         }
     }
 }
@@ -342,6 +387,14 @@ impl<'a> From<&'a wire::AccessPointStatus> for AccessPoint<'a> {
             monitoring: &ap.monitoring,
             state: &ap.state,
             state_since_wall_us: ap.state_since_wall_us,
+            ipv6: ap.ipv6.as_ref().map(|ipv6| Ipv6 {
+                level: ipv6.level,
+                possible: ipv6.possible,
+                level_since_wall_us: ipv6.level_since_wall_us,
+                score: ipv6.score_hundredths.map(|score| f64::from(score) / 100.0),
+                sufficient: ipv6.sufficient,
+                wall_us: ipv6.wall_us,
+            }),
             agents: ap.agents.iter().map(Agent::from).collect(),
             measurements: ap.measurements.iter().map(Measurement::from).collect(),
         }
@@ -423,6 +476,13 @@ mod tests {
                 state: "up".to_owned(),
                 state_since_wall_us: now - 60_000_000,
                 agents: vec![agent],
+                ipv6: Some(wire::Ipv6Status {
+                    level: 2,
+                    possible: 4,
+                    level_since_wall_us: now - 60_000_000,
+                    score_hundredths: Some(6_150),
+                    ..Default::default()
+                }),
                 measurements: vec![measurement],
                 ..Default::default()
             }],
@@ -437,6 +497,7 @@ mod tests {
             "v1 村 (, ): UP since 2027-01-15 07:59:00Z",
             "v1-00c0ffee: connected",
             "last result never",
+            "IPv6: L2 since 2027-01-15 07:59:00Z, score 61.50 of 100, provisional: not enough was tested, L4 is not excluded",
             "clock -0.002 s",
             "failed (timeout)  3 s  rtt avg 0.061 ms",
             "no alerts",

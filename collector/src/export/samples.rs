@@ -5,7 +5,8 @@
 //! - A value whose object is not defined yet (live results overtake the definitions of their segment after an outage)
 //!   waits for its definition; the cursor does not pass its record until then.
 //! - Each result gives `probe_duration_seconds`, `probe_success` when there was a verdict, and a series with the reason
-//!   when there is one; each tick gives `extranet_ap_state`, `extranet_ap_info` and what is known of IPv6 readiness.
+//!   when there is one; each tick gives `extranet_ap_state`, `extranet_ap_info`, what is known of IPv6 readiness,
+//!   and how many security events are open.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -318,6 +319,15 @@ impl Sampler {
         }
         for (ap_id, known) in self.store.ipv6_at(wall_us)? {
             readiness(&ap_id, &known, at, collected);
+        }
+        for open in self.store.security_at(wall_us)? {
+            let series = labels([
+                ("__name__", "extranet_security_events_open"),
+                ("ap_id", &open.ap_id),
+                ("rule", open.rule.label()),
+                ("severity", open.severity.label()),
+            ]);
+            collected.push(series, at, f64::from(open.open));
         }
         Ok(())
     }

@@ -23,7 +23,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::watch;
 
 use super::catalogue::Doing;
-use super::{Position, Store, StoreError, assignments, enrolment, readiness, results, slots};
+use super::{
+    Position, Store, StoreError, assignments, enrolment, readiness, results, security, slots,
+};
 use crate::self_stats::count;
 
 /// Most records in one transaction: enough to spread its cost, few enough that readers see news within milliseconds.
@@ -326,7 +328,17 @@ fn apply_group(
     if effects.alerts_changed {
         store.inner.alert_changes.send_modify(|count| *count += 1);
     }
+    if effects.security_entries {
+        store
+            .inner
+            .security_entries
+            .send_modify(|count| *count += 1);
+    }
     Ok(())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn advance(
@@ -377,6 +389,7 @@ fn store_position(
 struct Effects {
     assignment_change: Option<u64>,
     alerts_changed: bool,
+    security_entries: bool,
 }
 
 /// Applies records one by one; holds what is too dear to read again for each.
@@ -385,6 +398,7 @@ struct Applier {
     assignments: assignments::Compiler,
     watch: slots::Watch,
     readiness: readiness::Readiness,
+    security: security::Security,
     effects: Effects,
     stats: Arc<crate::self_stats::Stats>,
 }
@@ -397,6 +411,10 @@ impl Applier {
             assignments: assignments::Compiler::new(Arc::clone(&stats)),
             watch: slots::Watch::load(transaction, &store.inner.settings, Arc::clone(&stats))?,
             readiness: readiness::Readiness::new(Arc::clone(&stats)),
+            security: security::Security::new(
+                millis(store.inner.settings.security_hold_down),
+                Arc::clone(&stats),
+            ),
             effects: Effects::default(),
             stats,
         })
@@ -409,15 +427,18 @@ impl Applier {
     ) -> Result<(), StoreError> {
         let now = record.wall_us;
         self.watch.time(transaction, now)?;
+        self.security.time(transaction, now)?;
         let Some(input) = record.input else {
             count(&self.stats.store_skipped, "unknown_input");
             return Ok(());
         };
         match input {
             Input::Batch(batch) => {
-                let results = self.results.batch(transaction, &batch)?;
-                self.watch.results(transaction, &batch, &results)?;
-                self.readiness.results(transaction, now, &batch, &results)?;
+                let news = self.results.batch(transaction, &batch)?;
+                self.watch.results(transaction, &batch, &news.results)?;
+                self.readiness
+                    .results(transaction, now, &batch, &news.results)?;
+                self.security.batch(transaction, now, &batch, &news)?;
                 self.watch.heartbeat(transaction, &batch.agent_id)?;
             }
             Input::SessionOpened(opened) => {
@@ -452,7 +473,14 @@ impl Applier {
                     self.recompile(transaction, now, &assignments::Scope::AccessPoint(ap_id))?;
                 }
             }
-            Input::Tick(_) | Input::CollectorStarted(_) | Input::CollectorStopping(_) => {}
+            Input::SecurityWindowAdded(window) => {
+                self.security.window_added(transaction, now, &window)?;
+            }
+            Input::SecurityEventClosed(closed) => {
+                self.security.closed_by_hand(transaction, now, &closed)?;
+            }
+            Input::Tick(_) => self.security.tick(transaction, now)?,
+            Input::CollectorStarted(_) | Input::CollectorStopping(_) => {}
         }
         Ok(())
     }
@@ -468,6 +496,7 @@ impl Applier {
             self.effects.assignment_change = Some(change);
         }
         self.readiness.catalogue_changed(transaction, now_us)?;
+        self.security.catalogue_changed(transaction, now_us)?;
         self.watch
             .catalogue_changed(transaction, *scope == assignments::Scope::Inventory)
     }
@@ -478,6 +507,8 @@ impl Applier {
         self.watch.finish(transaction)?;
         self.effects.alerts_changed |= self.watch.take_alerts_changed();
         self.effects.alerts_changed |= self.readiness.take_alerts_changed();
+        self.effects.alerts_changed |= self.security.take_alerts_changed();
+        self.effects.security_entries |= self.security.take_entries_added();
         Ok(std::mem::take(&mut self.effects))
     }
 }

@@ -402,6 +402,33 @@ fn remember(
     Ok(())
 }
 
+/// For `status`; `None` where nobody has looked.
+pub(super) fn status(
+    connection: &Connection,
+    ap_id: &str,
+) -> Result<Option<wire::Ipv6Status>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT s.level, s.since_ms, s.wall_ms, k.possible, k.hundredths, k.sufficient FROM ipv6_sites s \
+             JOIN ipv6_known k ON k.ap_id = s.ap_id AND k.wall_us = (SELECT max(wall_us) FROM ipv6_known n \
+             WHERE n.ap_id = s.ap_id) WHERE s.ap_id = ?1",
+        )
+        .and_then(|mut statement| {
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok(wire::Ipv6Status {
+                    level: row.get(0)?,
+                    level_since_wall_us: row.get::<_, i64>(1)?.saturating_mul(1_000),
+                    wall_us: row.get::<_, i64>(2)?.saturating_mul(1_000),
+                    possible: row.get(3)?,
+                    score_hundredths: row.get(4)?,
+                    sufficient: row.get(5)?,
+                })
+            };
+            statement.query_row([ap_id], read).optional()
+        })
+        .doing("reading an IPv6 level")
+}
+
 /// What was known at a moment, of every access point that was heard of not too long before it.
 pub(super) fn known_at(
     connection: &Connection,

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use extranet_proto::block;
 use extranet_proto::id::{AgentId, Incarnation};
-use extranet_proto::metric::{IF_HC_IN_OCTETS, IF_HC_OUT_OCTETS, IF_OPER_STATUS};
+use extranet_proto::metric::{IF_HC_IN_OCTETS, IF_HC_OUT_OCTETS, IF_OPER_STATUS, TLS_CHAIN_INFO};
 use extranet_proto::ranges::RangeSet;
-use extranet_proto::record::{Body, CheckResult, Definition, Record, Value};
+use extranet_proto::record::{
+    Body, CheckResult, Definition, ObjectKind, Record, SecurityEvent, Value,
+};
 use extranet_proto::wire;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -44,6 +46,23 @@ pub(crate) fn new_records(
         .collect())
 }
 
+/// What the records of a batch say, each with the time at which it was measured, ms since 1970.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    pub(super) results: Vec<(i64, CheckResult)>,
+    pub(super) security: Vec<(i64, SecurityEvent)>,
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+/// What a TLS server showed to a check.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    /// Which of the results.
+    pub(super) result: usize,
+    /// As the agent defined it, see [`ObjectKind::TlsEndpoint`].
+    pub(super) labels: Vec<(String, String)>,
+}
+
 /// Applies batches.
 pub(super) struct Results {
     received: HashMap<(String, u64), RangeSet>,
@@ -60,12 +79,12 @@ impl Results {
         })
     }
 
-    /// Applies a batch and returns its new results with sequence and time.
+    /// Applies a batch and returns what is new in it.
     pub(super) fn batch(
         &mut self,
         transaction: &Transaction<'_>,
         batch: &wire::LoggedBatch,
-    ) -> Result<Vec<(i64, CheckResult)>, StoreError> {
+    ) -> Result<News, StoreError> {
         let key = (batch.agent_id.clone(), batch.incarnation);
         let held = self.received.entry(key.clone()).or_default();
         for range in &batch.new_ranges {
@@ -76,17 +95,24 @@ impl Results {
             Ok(records) => records,
             Err(reason) => {
                 count(&self.stats.store_skipped, reason);
-                return Ok(Vec::new());
+                return Ok(News::default());
             }
         };
-        let mut results = Vec::with_capacity(records.len());
+        let mut news = News {
+            results: Vec::with_capacity(records.len()),
+            ..News::default()
+        };
         let mut newest: Option<i64> = None;
         for (sequence, wall_ms, record) in records {
             match record.body {
                 Body::Result(result) => {
                     latest(transaction, batch, wall_ms, &result)?;
                     newest = newest.max(Some(wall_ms));
-                    results.push((wall_ms, result));
+                    if let Some(labels) = endpoint(transaction, batch, sequence, &result)? {
+                        let result = news.results.len();
+                        news.endpoints.push(Endpoint { result, labels });
+                    }
+                    news.results.push((wall_ms, result));
                 }
                 Body::Definition(definition) => {
                     if !define(transaction, batch, sequence, &definition)? {
@@ -117,14 +143,7 @@ impl Results {
                     text = event.text,
                     "an agent reports"
                 ),
-                Body::Security(event) => tracing::warn!(
-                    agent = batch.agent_id,
-                    rule = event.rule.label(),
-                    action = event.action.label(),
-                    severity = event.severity.label(),
-                    object = event.object,
-                    "a security event"
-                ),
+                Body::Security(event) => news.security.push((wall_ms, event)),
                 Body::Unknown { .. } => count(&self.stats.store_skipped, "unknown_record_kind"),
             }
         }
@@ -136,7 +155,7 @@ impl Results {
                 .and_then(|mut statement| statement.execute(params![batch.agent_id, newest]))
                 .doing("storing the time of the last result")?;
         }
-        Ok(results)
+        Ok(news)
     }
 
     /// Writes the range sets that the group changed.
@@ -192,6 +211,40 @@ pub(super) fn received(
             Ok(((agent, Incarnation(incarnation)), ranges))
         })
         .collect()
+}
+
+/// What a TLS server showed, when a result is about one and what it showed is defined already. An agent defines it in
+/// front of the first result that shows it, so a change is never without.
+fn endpoint(
+    connection: &Connection,
+    batch: &wire::LoggedBatch,
+    sequence: u64,
+    result: &CheckResult,
+) -> Result<Option<Vec<(String, String)>>, StoreError> {
+    let mut values = result.values.iter();
+    let Some(shown) = values.find(|value| value.metric == TLS_CHAIN_INFO) else {
+        return Ok(None);
+    };
+    let labels: Option<String> = connection
+        .prepare_cached(
+            "SELECT labels FROM definitions WHERE agent_id = ?1 AND incarnation = ?2 AND object = ?3 AND kind = ?5 \
+             ORDER BY from_sequence <= ?4 DESC, abs(from_sequence - ?4) LIMIT 1",
+        )
+        .and_then(|mut statement| {
+            let key = params![
+                batch.agent_id,
+                batch.incarnation.cast_signed(),
+                shown.object.0,
+                sequence.cast_signed(),
+                ObjectKind::TlsEndpoint.number()
+            ];
+            statement.query_row(key, |row| row.get(0)).optional()
+        })
+        .doing("reading a definition")?;
+    labels
+        .map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|_| StoreError::Damaged { what: "definition" })
 }
 
 /// Keeps the newest result of each check: by the time it was measured, whatever the order of arrival.

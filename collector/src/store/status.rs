@@ -39,9 +39,16 @@ pub(super) fn status(
         let mut ap = row.doing("reading access points")?;
         ap.agents = agents(connection, &ap.ap_id)?;
         ap.measurements = measurements(connection, &ap.ap_id, request.measurements)?;
+        ap.ipv6 = super::readiness::status(connection, &ap.ap_id)?;
         reply.access_points.push(ap);
     }
     reply.alerts = crate::alert::status(connection, &request.ap_id)?;
+    let open = wire::SecurityEventsRequest {
+        ap_id: request.ap_id.clone(),
+        only_open: true,
+        limit: 0,
+    };
+    reply.security_events = super::security::events(connection, &open)?;
     Ok(reply)
 }
 

@@ -13,18 +13,18 @@ use extranet_proto::wire::log_record::Input;
 
 use super::*;
 
-const MINUTE: i64 = 60_000_000;
+pub(super) const MINUTE: i64 = 60_000_000;
 /// Some minute, µs since 1970.
-const BEGIN: i64 = 1_790_000_040_000_000;
+pub(super) const BEGIN: i64 = 1_790_000_040_000_000;
 
 /// A log that is written in the test and read by any number of followers.
 #[derive(Default, Clone)]
-struct Log(Arc<Mutex<Vec<Entry>>>);
+pub(super) struct Log(Arc<Mutex<Vec<Entry>>>);
 
 type Entry = (Position, Vec<u8>);
 
 impl Log {
-    fn push(&self, wall_us: i64, input: Input) {
+    pub(super) fn push(&self, wall_us: i64, input: Input) {
         let mut records = self.0.lock().unwrap();
         let sequence = records.len() as u64;
         let position = Position {
@@ -52,7 +52,7 @@ impl Log {
         }
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
@@ -88,7 +88,7 @@ fn open(folder: &Path) -> Store {
 }
 
 /// Applies records of the log from where the catalogue stands to `to`.
-fn apply(folder: &Path, log: &Log, to: usize, group: usize) -> Store {
+pub(super) fn apply(folder: &Path, log: &Log, to: usize, group: usize) -> Store {
     let store = open(folder);
     let from = usize::try_from(store.applied_records()).unwrap();
     let follower = store.start(log.reader(from, to, group)).unwrap();
@@ -110,14 +110,14 @@ fn wait(store: &Store, records: usize) {
     }
 }
 
-fn whole(log: &Log) -> (tempfile::TempDir, Store) {
+pub(super) fn whole(log: &Log) -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = apply(folder.path(), log, log.len(), 1_000);
     (folder, store)
 }
 
 /// All rows of all tables that follow from the log.
-fn dump(store: &Store) -> Vec<String> {
+pub(super) fn dump(store: &Store) -> Vec<String> {
     let connection = store.read().unwrap();
     let tables: Vec<String> = connection
         .prepare("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
@@ -182,7 +182,7 @@ fn enrolled(agent: &str, ap_id: &str) -> Input {
 }
 
 /// Three agents: the centre, a county and a village below it.
-fn network() -> Log {
+pub(super) fn network() -> Log {
     let log = Log::default();
     log.push(
         BEGIN,
@@ -204,7 +204,7 @@ fn network() -> Log {
 }
 
 /// Check ids by agent, role and access point, as the built-in plan gives them.
-fn check(store: &Store, agent: &str, role: &str, name: &str, ap_id: &str) -> u32 {
+pub(super) fn check(store: &Store, agent: &str, role: &str, name: &str, ap_id: &str) -> u32 {
     store
         .read()
         .unwrap()
@@ -252,10 +252,10 @@ fn ping(wall_us: i64, check: u32, answered: u64) -> Record {
 
 /// Numbers the records of each agent.
 #[derive(Default)]
-struct Agents(HashMap<String, u64>);
+pub(super) struct Agents(HashMap<String, u64>);
 
 impl Agents {
-    fn batch(&mut self, agent: &str, records: &[Record]) -> Input {
+    pub(super) fn batch(&mut self, agent: &str, records: &[Record]) -> Input {
         let next = self.0.entry(agent.to_owned()).or_default();
         let first_sequence = *next;
         *next += records.len() as u64;
