@@ -512,6 +512,9 @@ async fn apply_plan(client: &mut AdminClient<Channel>, file: &Path) -> Result<()
     if !reply.problems.is_empty() {
         return Err(problems("the plan was not applied", &reply.problems));
     }
+    for warning in &reply.warnings {
+        say(&format!("warning: {warning}"));
+    }
     say(&format!(
         "applied: {} of {} agents get a new assignment",
         reply.agents_changed, reply.agents_total

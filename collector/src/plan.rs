@@ -24,6 +24,7 @@
 
 pub mod application;
 pub mod compile;
+pub mod cost;
 mod icmp;
 pub mod path;
 

@@ -16,9 +16,12 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::StoreError;
 use super::catalogue::Doing;
 use crate::inventory::Inventory;
-use crate::plan::Plan;
 use crate::plan::compile::{AgentsByAp, Compiled, Desired, DesiredCheck};
+use crate::plan::{Plan, cost};
 use crate::self_stats::{Stats, count_many};
+
+/// Agents over their budget that are named; the rest is a number.
+const NAMED_OVER_BUDGET: usize = 5;
 
 /// What changed, so that no more than necessary is compiled again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,10 @@ pub(super) struct Compilation {
     pub(super) total: u32,
     /// Agents for which not everything fits.
     pub(super) problems: Vec<String>,
+    /// Agents that will stretch their intervals to keep their budget; the first few are named.
+    pub(super) over_budget: Vec<String>,
+    /// How many there are.
+    pub(super) over_budget_total: u32,
 }
 
 /// Compiles plans; remembers what is the same from one compilation to the next.
@@ -94,6 +101,12 @@ impl Compiler {
                     continue;
                 };
                 cut(agent, &mut desired, &mut done.problems);
+                if let Some(warning) = cost::warning(agent, ap_id, &desired) {
+                    done.over_budget_total += 1;
+                    if done.over_budget.len() < NAMED_OVER_BUDGET {
+                        done.over_budget.push(warning);
+                    }
+                }
                 if let Some(change) = assign(transaction, now_us, agent, ap_id, &desired)? {
                     done.change = Some(change);
                     done.changed += 1;
@@ -430,6 +443,11 @@ pub(super) fn plan_plan(
         return Ok((None, reply));
     }
     reply.agents_changed = done.changed;
+    let unnamed = u64::from(done.over_budget_total) - done.over_budget.len() as u64;
+    reply.warnings = done.over_budget;
+    if unnamed > 0 {
+        reply.warnings.push(format!("and {unnamed} agents more"));
+    }
     let same = current_plan_text(connection)?.as_deref() == Some(toml);
     Ok(((!same).then_some(changed), reply))
 }
