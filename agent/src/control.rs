@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use extranet_proto::assignment::{Assignment, Check, Target};
+use extranet_proto::assignment::{Assignment, Check, SnmpModule, Target};
 use extranet_proto::id::AssignmentVersion;
 use extranet_proto::record::{Body, EventKind, Record};
 use extranet_proto::session::{AssignmentStatus, MeasurementAnswer, MeasurementRequest};
@@ -50,6 +50,8 @@ pub struct Plan {
     pub checks: Vec<Arc<PlannedCheck>>,
     /// One line for each check that is not.
     pub problems: Vec<String>,
+    /// SNMP modules that the checks name and that this build does not have.
+    pub snmp_modules: Vec<SnmpModule>,
 }
 
 impl Plan {
@@ -61,6 +63,7 @@ impl Plan {
             daily_budget: 0,
             checks: Vec::new(),
             problems: Vec::new(),
+            snmp_modules: Vec::new(),
         }
     }
 
@@ -99,6 +102,7 @@ impl Plan {
             daily_budget: assignment.daily_budget,
             checks,
             problems,
+            snmp_modules: assignment.snmp_modules,
         })
     }
 }
@@ -206,6 +210,7 @@ impl<P: Prober> Control<P> {
         let problems = i64::try_from(plan.problems.len()).unwrap_or(i64::MAX);
         self.stats.control_problems.set(problems);
         self.recorder.follow(&plan);
+        self.prober.prepare(&plan);
         self.plans.send_replace(Arc::new(plan));
     }
 

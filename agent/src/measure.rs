@@ -8,7 +8,7 @@ use extranet_proto::record::Reason;
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::control::PlannedCheck;
+use crate::control::{Plan, PlannedCheck};
 use crate::ipv6;
 use crate::probe::{Measured, Probes, Run};
 use crate::schedule::Prober;
@@ -98,6 +98,10 @@ impl Measurer {
 }
 
 impl Prober for Measurer {
+    fn prepare(&self, plan: &Plan) {
+        self.probes.use_snmp_modules(&plan.snmp_modules);
+    }
+
     async fn run(&self, planned: &PlannedCheck, deadline: Instant) -> Measured {
         let check = &planned.check;
         let start = Instant::now();

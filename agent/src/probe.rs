@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use extranet_proto::assignment::{Check, Probe};
+use extranet_proto::assignment::{Check, Probe, SnmpModule};
 use extranet_proto::id::ObjectId;
 use extranet_proto::metric::Metric;
 use extranet_proto::record::{Definition, Outcome, Reason, Value};
@@ -212,6 +212,11 @@ impl Probes {
     pub fn with_certificate_time(mut self, time: CertificateTime) -> Self {
         self.endpoints.set_time(time);
         self
+    }
+
+    /// Takes the SNMP modules of the assignment that follows.
+    pub fn use_snmp_modules(&self, modules: &[SnmpModule]) {
+        self.snmp.use_modules(modules);
     }
 
     /// Runs one check, at the latest until its deadline. Needs a Tokio runtime with I/O and time.

@@ -51,6 +51,9 @@ pub trait Prober: Clone + Send + Sync + 'static {
         planned: &PlannedCheck,
         deadline: Instant,
     ) -> impl Future<Output = Measured> + Send;
+
+    /// A plan is about to be measured.
+    fn prepare(&self, _plan: &Plan) {}
 }
 
 /// Takes what comes out. Must not block.

@@ -18,6 +18,7 @@ use extranet_proto::{limits, wire};
 use tonic::transport::Channel;
 
 use crate::config::{self, Config, ConfigError};
+use crate::plan::modules::with_folder;
 use crate::{admin, serve};
 
 mod inventory;
@@ -176,6 +177,9 @@ enum PlanCommand {
     Apply {
         /// TOML file
         file: PathBuf,
+        /// Folder with SNMP modules; absent = snmp-modules beside the plan, if there is one
+        #[arg(long, value_name = "FOLDER")]
+        snmp_modules: Option<PathBuf>,
     },
 }
 
@@ -325,7 +329,9 @@ async fn ask(config: &Config, command: Command) -> Result<(), CliError> {
         Command::Ticket(TicketCommand::New(args)) => new_ticket(&mut client, args).await,
         Command::Import(args) => import(&mut client, args).await,
         Command::Ap(ApCommand::Add(args)) => add_access_point(&mut client, args).await,
-        Command::Plan(PlanCommand::Apply { file }) => apply_plan(&mut client, &file).await,
+        Command::Plan(PlanCommand::Apply { file, snmp_modules }) => {
+            apply_plan(&mut client, &file, snmp_modules).await
+        }
         Command::Status(args) => {
             let StatusArgs {
                 ap,
@@ -501,9 +507,21 @@ fn snmp_probe(args: &SnmpArgs) -> Result<Option<wire::SnmpProbe>, CliError> {
     }))
 }
 
-async fn apply_plan(client: &mut AdminClient<Channel>, file: &Path) -> Result<(), CliError> {
-    let plan_toml = String::from_utf8(read(file)?)
+async fn apply_plan(
+    client: &mut AdminClient<Channel>,
+    file: &Path,
+    snmp_modules: Option<PathBuf>,
+) -> Result<(), CliError> {
+    let mut plan_toml = String::from_utf8(read(file)?)
         .map_err(|_| CliError::Usage(format!("{} is not UTF-8", file.display())))?;
+    let beside = file.with_file_name("snmp-modules");
+    if let Some(folder) = snmp_modules.or_else(|| beside.is_dir().then_some(beside)) {
+        plan_toml = with_folder(&plan_toml, &folder).map_err(|source| CliError::File {
+            operation: "read",
+            path: folder,
+            source,
+        })?;
+    }
     let request = wire::ApplyPlanRequest {
         plan_toml,
         actor: actor(),

@@ -37,7 +37,7 @@ pub const NETWORK_KINDS: [&str; 3] = ["extranet", "party", "department"];
 /// How good coordinates are (坐标精度): 实测, 估计, 示意.
 pub const COORD_QUALITIES: [&str; 3] = ["surveyed", "estimated", "illustrative"];
 
-/// SNMP modules that agents have.
+/// SNMP modules that are read where a target names none.
 pub const SNMP_MODULES: [&str; 2] = ["system", "if_mib"];
 
 /// Place of a level in [`LEVELS`]; unknown levels are below all.

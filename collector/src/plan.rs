@@ -26,6 +26,7 @@ pub mod application;
 pub mod compile;
 pub mod cost;
 mod icmp;
+pub mod modules;
 pub mod path;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
@@ -40,9 +41,11 @@ use extranet_proto::id::CheckName;
 use extranet_proto::{limits, wire};
 
 use application::ApplicationPlan;
+use extranet_agent::probe::snmp::module::NAMES;
+use modules::PlanModule;
 
 use crate::inventory::import::check_word;
-use crate::inventory::{LEVELS, MEDIA, MONITORING, SNMP_MODULES};
+use crate::inventory::{LEVELS, MEDIA, MONITORING};
 
 /// The plan that holds until another one is applied; also the example for planners.
 pub const BUILT_IN: &str = include_str!("../../deploy/examples/plan.toml");
@@ -60,6 +63,8 @@ pub struct Plan {
     pub own: Vec<OwnPlan>,
     /// Measurements of access points from outside.
     pub inbound: Vec<InboundPlan>,
+    /// SNMP modules of the operator.
+    pub snmp_modules: Vec<PlanModule>,
 }
 
 /// Which access points a plan is for; an empty list means all.
@@ -218,7 +223,9 @@ impl Plan {
             let plan = Self {
                 own: top.sections("plan", own_plan),
                 inbound: top.sections("inbound", inbound_plan),
+                snmp_modules: top.sections("snmp_module", modules::section),
             };
+            plan.check_modules(top);
             if plan.own.is_empty() && plan.inbound.is_empty() {
                 top.problem(
                     "",
@@ -227,6 +234,48 @@ impl Plan {
             }
             plan
         })
+    }
+}
+
+impl Plan {
+    /// Reports SNMP modules that are named and nowhere defined, or twice.
+    fn check_modules(&self, top: &mut Reader<'_>) {
+        let own: Vec<&str> = self
+            .snmp_modules
+            .iter()
+            .map(|module| module.name.as_str())
+            .collect();
+        for (i, name) in own.iter().enumerate() {
+            if own.iter().take(i).any(|other| other == name) {
+                top.problem("snmp_module", format!("two modules are called '{name}'"));
+            }
+        }
+        if own.len() > limits::ASSIGNMENT_SNMP_MODULES {
+            let most = limits::ASSIGNMENT_SNMP_MODULES;
+            top.problem("snmp_module", format!("at most {most} are possible"));
+        }
+        let of_own = self.own.iter().flat_map(|plan| &plan.checks);
+        let of_inbound = self.inbound.iter().flat_map(|plan| &plan.checks);
+        for check in of_own.chain(of_inbound) {
+            let ProbePlan::Snmp { modules } = &check.probe else {
+                continue;
+            };
+            for name in modules {
+                if !NAMES.contains(&name.as_str()) && !own.contains(&name.as_str()) {
+                    let known = NAMES
+                        .iter()
+                        .chain(&own)
+                        .copied()
+                        .collect::<Vec<_>>()
+                        .join(", ");
+                    let problem = format!(
+                        "check '{}': unknown module '{name}' (use {known})",
+                        check.name
+                    );
+                    top.problem("", problem);
+                }
+            }
+        }
     }
 }
 
@@ -377,7 +426,7 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str) -> ProbePlan {
             }
         }
         "snmp" => ProbePlan::Snmp {
-            modules: words(reader, "modules", &[], &SNMP_MODULES),
+            modules: reader.list("modules", Vec::new()),
         },
         "traffic" => ProbePlan::Traffic,
         "path" => ProbePlan::Path(path::read(reader)),

@@ -6,8 +6,8 @@ pub const MESSAGE_BYTES: usize = 1 << 20;
 pub const BLOCK_BYTES_UNPACKED: usize = 16 << 20;
 /// Most records in one block. A live batch has tens, a backlog batch thousands.
 pub const BLOCK_RECORDS: usize = 65_536;
-/// Most values of one result: an ifXTable walk of 1,000 ports with 30 columns fits.
-pub const RESULT_VALUES: usize = 32_768;
+/// Most values of one result: an ifXTable walk of 1,000 ports with 40 columns and other modules beside it fit.
+pub const RESULT_VALUES: usize = 65_536;
 /// Most values in one block, all results together.
 pub const BLOCK_VALUES: usize = 1 << 20;
 /// Most labels of one definition (guess: interfaces have four).

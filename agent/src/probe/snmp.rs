@@ -5,9 +5,10 @@
 //! - [`Poller`] finds or makes the device's session and holds the run to its deadline;
 //! - `endpoint`: one UDP socket per family and VRF, for all devices together;
 //! - `session`: the two requests that modules need; `library`: the same on async-snmp;
-//! - `walk`: tables, with every defence against a device that answers wrongly;
-//! - `modules`: which objects are read and what they are called;
-//! - `device`: what is remembered between runs.
+//! - `walk`: rows and cells of tables, with every defence against a device that answers wrongly; `window` and `pace`: how
+//!   much is asked at a time, and how long an answer is waited for;
+//! - `module`: which objects are read and what they are called, as data; `numbers`: what stands for the names on the wire;
+//! - `scrape`: one module of one device; `device`: what is remembered between runs.
 //!
 //! A module's values are in the result all or not at all; a scrape that fails in its second module keeps those of the
 //! first. Why the library is used the way it is: docs/decisions/0004-snmp-library.md.
@@ -15,9 +16,13 @@
 mod device;
 mod endpoint;
 mod library;
-mod modules;
+pub mod module;
+mod numbers;
+mod pace;
+mod scrape;
 mod session;
 mod walk;
+mod window;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_snmp::{Auth, DesSaltState};
-use extranet_proto::assignment::{Family, SnmpCredential, SnmpProbe};
+use extranet_proto::assignment::{Family, SnmpCredential, SnmpModule, SnmpProbe};
 use extranet_proto::id::CheckId;
 use extranet_proto::metric;
 use extranet_proto::record::{Outcome, Reason};
@@ -34,7 +39,8 @@ use tokio::time::Instant;
 use self::device::{Device, Gathered};
 use self::endpoint::Endpoint;
 use self::library::Library;
-use self::modules::Module;
+use self::module::Module;
+use self::numbers::Numbers;
 use self::session::Failure;
 use crate::net::refusal::{Refusal, errno_of};
 
@@ -74,6 +80,9 @@ struct Shared {
     devices: Mutex<HashMap<DeviceKey, Remembered>>,
     credentials: Mutex<Vec<(SnmpCredential, Auth)>>,
     des_salt: Mutex<Option<DesSaltState>>,
+    numbers: Numbers,
+    /// Modules by name, numbered: the built-in ones that were needed, and those of the assignment.
+    modules: Mutex<HashMap<String, Arc<Module>>>,
 }
 
 /// Polls SNMP devices; cheap to clone.
@@ -105,6 +114,7 @@ impl Poller {
             Err(reason) => return Measured::not_measured(reason, started.elapsed()),
         };
         let traffic = device.traffic();
+        let bytes_before = traffic.bytes();
         let (sent, bindings, unreadable) =
             (traffic.sent(), traffic.bindings(), traffic.unreadable());
         let gathered = Mutex::default();
@@ -121,7 +131,8 @@ impl Poller {
         let duration = started.elapsed();
         if outcome == Outcome::NotMeasured {
             self.forget_vrf(&key);
-            return Measured::not_measured(reason, duration);
+            return Measured::not_measured(reason, duration)
+                .costing(since(bytes_before, traffic.bytes()));
         }
         let Gathered {
             mut values,
@@ -146,8 +157,44 @@ impl Poller {
             duration,
             values,
             definitions,
-            traffic: Traffic::default(),
+            traffic: since(bytes_before, traffic.bytes()),
         }
+    }
+
+    /// Takes the modules that an assignment brings along, in place of those of the one before. What is no module was
+    /// checked by the collector; here it is logged, and checks that name it go without.
+    pub fn use_modules(&self, modules: &[SnmpModule]) {
+        let mut known = lock(&self.shared.modules);
+        known.retain(|name, _| {
+            module::text_of(name).is_some() || modules.iter().any(|one| one.name == *name)
+        });
+        for SnmpModule { name, text } in modules {
+            if known.contains_key(name) || module::text_of(name).is_some() {
+                continue;
+            }
+            match Module::parse(name, text) {
+                Ok(mut module) => {
+                    self.shared.numbers.give_to(&mut module);
+                    known.insert(name.clone(), Arc::new(module));
+                }
+                Err(problems) => {
+                    tracing::warn!(module = name, %problems, "an SNMP module of the assignment cannot be used");
+                }
+            }
+        }
+    }
+
+    /// A module by its name.
+    fn module(&self, name: &str) -> Option<Arc<Module>> {
+        let mut known = lock(&self.shared.modules);
+        if let Some(module) = known.get(name) {
+            return Some(Arc::clone(module));
+        }
+        let mut module = module::built_in(name)?;
+        self.shared.numbers.give_to(&mut module);
+        let module = Arc::new(module);
+        known.insert(name.to_owned(), Arc::clone(&module));
+        Some(module)
     }
 
     /// The device of a run: remembered, or made now.
@@ -201,8 +248,11 @@ impl Poller {
     ) -> Result<Arc<Device>, Reason> {
         let mut modules = Vec::new();
         for name in &probe.modules {
-            match Module::named(name) {
-                Some(module) if modules.contains(&module) => {}
+            match self.module(name) {
+                Some(module)
+                    if modules
+                        .iter()
+                        .any(|one: &Arc<Module>| one.name == module.name) => {}
                 Some(module) => modules.push(module),
                 None => {
                     tracing::warn!(check = %run.check.name, module = name, "unknown SNMP module is left out");
@@ -213,7 +263,7 @@ impl Poller {
             return Err(Reason::LocalError);
         }
         let session = self.credential(&probe.credential).and_then(|auth| {
-            let handle = endpoint.handle(key.address);
+            let handle = endpoint.handle(key.address, run.check.timeout);
             Ok(Library::new(
                 handle,
                 auth,
@@ -303,6 +353,13 @@ impl Poller {
         lock(&self.shared.endpoints).remove(&(family, key.vrf.clone()));
         lock(&self.shared.devices)
             .retain(|other, _| other.vrf != key.vrf || Family::of(other.address.ip()) != family);
+    }
+}
+
+fn since(before: Traffic, after: Traffic) -> Traffic {
+    Traffic {
+        sent: after.sent.saturating_sub(before.sent),
+        received: after.received.saturating_sub(before.received),
     }
 }
 

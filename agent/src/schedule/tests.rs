@@ -90,6 +90,7 @@ fn plan(checks: &[(u32, Duration, Duration)]) -> Arc<Plan> {
         daily_budget: 0,
         checks: checks.iter().map(planned).collect(),
         problems: Vec::new(),
+        snmp_modules: Vec::new(),
     })
 }
 

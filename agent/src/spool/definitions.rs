@@ -31,8 +31,9 @@ impl Definitions {
         }
     }
 
-    /// A record is about to be appended. Returns definitions to append before it.
-    pub(super) fn before(&mut self, record: &Record) -> Vec<Record> {
+    /// A record is about to be appended. Returns definitions to append before it, and whether it is to be appended
+    /// itself: a definition that says what was said before waits for its repetition.
+    pub(super) fn before(&mut self, record: &Record) -> (Vec<Record>, bool) {
         let time = record.time;
         let repeat = if self.is_due(time) {
             self.bytes_since = 0;
@@ -48,12 +49,15 @@ impl Definitions {
             Vec::new()
         };
         if let Body::Definition(definition) = &record.body {
-            let known = self.by_object.contains_key(&definition.object);
-            if known || self.by_object.len() < OBJECTS {
+            let known = self.by_object.get(&definition.object);
+            if known == Some(definition) {
+                return (repeat, false);
+            }
+            if known.is_some() || self.by_object.len() < OBJECTS {
                 self.by_object.insert(definition.object, definition.clone());
             }
         }
-        repeat
+        (repeat, true)
     }
 
     fn is_due(&self, time: RecordTime) -> bool {

@@ -119,10 +119,13 @@ impl Keeper {
         match command {
             Command::Append { records, urgent } => {
                 for record in records {
-                    for definition in self.definitions.before(&record) {
+                    let (repeated, is_news) = self.definitions.before(&record);
+                    for definition in repeated {
                         self.append(&definition);
                     }
-                    self.append(&record);
+                    if is_news {
+                        self.append(&record);
+                    }
                 }
                 if urgent {
                     self.tip.send_modify(|tip| tip.urgent += 1);

@@ -2,7 +2,7 @@
 
 use extranet_proto::assignment::{Check, Family, Target, TargetAddress};
 use extranet_proto::id::{AgentId, ObjectId};
-use extranet_proto::metric::Unit;
+use extranet_proto::metric::{Defined, Unit};
 use extranet_proto::record::{Body, Definition, Record, Value};
 use extranet_proto::wire;
 
@@ -73,10 +73,15 @@ impl Asked {
 
 fn display(value: &Value, definitions: &[&Definition]) -> wire::DisplayValue {
     let info = value.metric.info();
-    let mut name = info.map_or_else(
-        || format!("metric {}", value.metric.0),
-        |info| info.name.to_owned(),
-    );
+    let defined = definitions
+        .iter()
+        .find(|definition| definition.object == value.metric.definition_object())
+        .and_then(|definition| Defined::from_labels(&definition.labels));
+    let mut name = match (info, &defined) {
+        (Some(info), _) => info.name.to_owned(),
+        (None, Some(defined)) => defined.name.clone(),
+        (None, None) => format!("metric {}", value.metric.0),
+    };
     if let Some(object) = object_name(value.object, definitions) {
         name = format!("{name} {object}");
     }
@@ -85,7 +90,10 @@ fn display(value: &Value, definitions: &[&Definition]) -> wire::DisplayValue {
             microseconds(info.exported(value.raw) * 1e6)
         }
         Some(info) => info.exported(value.raw).to_string(),
-        None => value.raw.to_string(),
+        None => defined.map_or_else(
+            || value.raw.to_string(),
+            |defined| defined.exported(value.raw).to_string(),
+        ),
     };
     wire::DisplayValue { name, value: text }
 }
@@ -99,9 +107,13 @@ fn object_name(object: ObjectId, definitions: &[&Definition]) -> Option<String> 
         .find(|definition| definition.object == object)
         .map(|d| &d.labels);
     let named = labels.and_then(|labels| {
-        labels
+        let plain = |(name, _): &&(String, String)| name == "ifName" || name == "sysName";
+        let telling = |(name, text): &&(String, String)| name.ends_with("Name") && !text.is_empty();
+        let found = labels
             .iter()
-            .find(|(name, _)| name == "ifName" || name == "sysName")
+            .find(plain)
+            .or_else(|| labels.iter().find(telling));
+        found.or_else(|| labels.first())
     });
     Some(named.map_or_else(|| format!("object {object}"), |(_, text)| text.clone()))
 }

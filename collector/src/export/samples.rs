@@ -12,6 +12,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use extranet_proto::id::ObjectId;
+use extranet_proto::metric::{self, Info, Metric};
 use extranet_proto::record::{Body, CheckResult, Outcome, Value};
 use extranet_proto::wire;
 use extranet_proto::wire::log_record::Input;
@@ -72,6 +73,44 @@ struct Waiting {
     result: CheckResult,
     /// The log record before the one that holds them.
     before: Option<Position>,
+}
+
+/// What is known of a metric.
+enum Meaning {
+    Known(Named),
+    /// Its definition has not arrived.
+    NotYet,
+    /// Nobody will say.
+    Never,
+}
+
+/// What a metric means.
+enum Named {
+    Registered(&'static Info),
+    Defined(metric::Defined),
+}
+
+impl Named {
+    fn name(&self) -> &str {
+        match self {
+            Self::Registered(info) => info.name,
+            Self::Defined(defined) => &defined.name,
+        }
+    }
+
+    fn label(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Registered(info) => info.label,
+            Self::Defined(_) => None,
+        }
+    }
+
+    fn exported(&self, raw: u64) -> f64 {
+        match self {
+            Self::Registered(info) => info.exported(raw),
+            Self::Defined(defined) => defined.exported(raw),
+        }
+    }
 }
 
 /// Makes samples; remembers labels.
@@ -195,9 +234,16 @@ impl Sampler {
         }
         let mut undefined = Vec::new();
         for value in &result.values {
-            let Some(info) = value.metric.info() else {
-                count(&self.stats.export_dropped, "unknown_metric");
-                continue;
+            let meaning = match self.meaning(stream, value.metric, sequence)? {
+                Meaning::Known(meaning) => meaning,
+                Meaning::NotYet => {
+                    undefined.push(*value);
+                    continue;
+                }
+                Meaning::Never => {
+                    count(&self.stats.export_dropped, "unknown_metric");
+                    continue;
+                }
             };
             let Some((defined, object)) = self.defined(stream, value.object, sequence)? else {
                 undefined.push(*value);
@@ -206,7 +252,11 @@ impl Sampler {
             let key = SeriesKey {
                 agent: stream.0.clone(),
                 check: result.check.0,
-                incarnation: if value.object.0 == 0 { 0 } else { stream.1 },
+                incarnation: if value.object.0 == 0 && !value.metric.is_defined() {
+                    0
+                } else {
+                    stream.1
+                },
                 metric: value.metric.0,
                 object: value.object.0,
                 defined,
@@ -215,16 +265,39 @@ impl Sampler {
                 self.series.clear();
             }
             let series = self.series.entry(key).or_insert_with(|| {
-                let meaning = info.label.into_iter();
-                let ours = pairs(&check, info.name).into_iter().chain(meaning);
+                let label = meaning.label().into_iter();
+                let ours = pairs(&check, meaning.name()).into_iter().chain(label);
                 let theirs = object
                     .iter()
                     .map(|(name, value)| (name.as_str(), value.as_str()));
                 labels(ours.chain(theirs.filter(|(name, _)| is_usable(name))))
             });
-            collected.push(Arc::clone(series), wall_ms, info.exported(value.raw));
+            collected.push(Arc::clone(series), wall_ms, meaning.exported(value.raw));
         }
         Ok(undefined)
+    }
+
+    /// What a metric means: by the registry, or by the definition of the agent as it held at a sequence.
+    fn meaning(
+        &mut self,
+        stream: &Stream,
+        metric: Metric,
+        sequence: u64,
+    ) -> Result<Meaning, StoreError> {
+        if let Some(info) = metric.info() {
+            return Ok(Meaning::Known(Named::Registered(info)));
+        }
+        if !metric.is_defined() {
+            return Ok(Meaning::Never);
+        }
+        let defined = self.defined(stream, metric.definition_object(), sequence)?;
+        Ok(match defined {
+            None => Meaning::NotYet,
+            Some((_, labels)) => metric::Defined::from_labels(&labels)
+                .map_or(Meaning::Never, |defined| {
+                    Meaning::Known(Named::Defined(defined))
+                }),
+        })
     }
 
     /// Labels of an object as they held at a sequence, and from which sequence on; those nearest behind it when none

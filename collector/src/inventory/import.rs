@@ -15,8 +15,7 @@ use extranet_proto::{limits, wire};
 
 use super::villages::Register;
 use super::{
-    COORD_QUALITIES, Inventory, LEVELS, MEDIA, MONITORING, NETWORK_KINDS, SNMP_MODULES,
-    TARGET_KINDS, ZONES, rank,
+    COORD_QUALITIES, Inventory, LEVELS, MEDIA, MONITORING, NETWORK_KINDS, TARGET_KINDS, ZONES, rank,
 };
 use crate::divisions::Divisions;
 use crate::store::Planned;
@@ -268,7 +267,11 @@ impl<'a> Checker<'a> {
             wire::SnmpVersion::SnmpVersion3 => self.snmp_v3(place, &credential),
         }
         for module in &snmp.modules {
-            self.one_of(place, "snmp_modules", module, &SNMP_MODULES);
+            // Whether the operator's plan has it shows when the plan is compiled.
+            if !crate::plan::modules::is_name(module) {
+                let text = "is no name of a module (use letters, digits, '-' and '_', with ';' between names)";
+                self.problem(place, "snmp_modules", format!("'{}' {text}", shown(module)));
+            }
         }
         for secret in [
             ("snmp_community", &credential.community),

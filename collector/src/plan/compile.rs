@@ -11,7 +11,7 @@ use extranet_proto::{limits, wire};
 use prost::Message;
 use ring::digest::{SHA256, digest};
 
-use super::{CheckPlan, FLUSH_INTERVAL, Plan, ProbePlan, TargetPlan};
+use super::{CheckPlan, FLUSH_INTERVAL, Plan, ProbePlan, TargetPlan, modules};
 use crate::inventory::{CENTRE_AP, Inventory};
 
 /// Role of a check whose target is looked at from outside.
@@ -30,6 +30,10 @@ pub struct Desired {
     pub security: Option<wire::Security>,
     /// Without duplicates.
     pub checks: Vec<DesiredCheck>,
+    /// SNMP modules that the checks name.
+    pub snmp_modules: Vec<wire::SnmpModule>,
+    /// What cannot be measured as the plan and inventory say.
+    pub problems: Vec<String>,
 }
 
 /// A check without its ids.
@@ -139,6 +143,16 @@ impl<'a> Compiled<'a> {
                 }
             }
         }
+        let mut problems = Vec::new();
+        let probes = checks.list.iter_mut();
+        let snmp_modules = modules::resolve(
+            &self.plan.snmp_modules,
+            probes.filter_map(|check| check.check.probe.as_mut()),
+            &mut problems,
+        );
+        checks.list.retain(|check| {
+            !matches!(&check.check.probe, Some(Probe::Snmp(snmp)) if snmp.modules.is_empty())
+        });
         Some(Desired {
             flush_interval: matching()
                 .find_map(|own| own.flush_interval)
@@ -147,6 +161,8 @@ impl<'a> Compiled<'a> {
             link_class: link_class(&ap.medium),
             security: self.security(ap_id),
             checks: checks.list,
+            snmp_modules,
+            problems,
         })
     }
 

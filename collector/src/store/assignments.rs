@@ -101,6 +101,11 @@ impl Compiler {
                     continue;
                 };
                 cut(agent, &mut desired, &mut done.problems);
+                for problem in desired.problems.drain(..) {
+                    if !done.problems.contains(&problem) {
+                        done.problems.push(problem);
+                    }
+                }
                 if let Some(warning) = cost::warning(agent, ap_id, &desired) {
                     done.over_budget_total += 1;
                     if done.over_budget.len() < NAMED_OVER_BUDGET {
@@ -188,7 +193,7 @@ fn assign(
         link_class: desired.link_class.into(),
         security: desired.security.clone(),
         daily_budget_bytes: desired.daily_budget,
-        snmp_modules: Vec::new(),
+        snmp_modules: desired.snmp_modules.clone(),
     };
     let content = assignment.encode_to_vec();
     if ids.content.as_deref() == Some(content.as_slice()) {

@@ -267,7 +267,7 @@ impl TryFrom<wire::Check> for Check {
     }
 }
 
-fn is_module_name(name: &String) -> bool {
+fn is_module_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=64).contains(&name.len()) && name.chars().all(word)
 }
@@ -297,7 +297,7 @@ fn read_modules(modules: Vec<wire::SnmpModule>) -> Result<Vec<SnmpModule>, Proto
 fn read_snmp(snmp: wire::SnmpProbe) -> Result<SnmpProbe, ProtoError> {
     let found = snmp.modules.len();
     ProtoError::check_len("snmp.modules", found, limits::SNMP_MODULES)?;
-    if snmp.modules.is_empty() || !snmp.modules.iter().all(is_module_name) {
+    if snmp.modules.is_empty() || !snmp.modules.iter().all(|name| is_module_name(name)) {
         return Err(ProtoError::Invalid {
             field: "snmp.modules",
             rule: "must be one or more names of ASCII letters, digits, '-', '_' and '.'",

@@ -1,17 +1,21 @@
 //! One device as one check sees it: the session, the modules, and the ids of what was found on it.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use extranet_proto::id::{CheckId, ObjectId};
+use extranet_proto::metric::Metric;
 use extranet_proto::record::{Definition, ObjectKind, Value};
 
 use crate::probe::{ObjectIds, own_value};
 
 use super::endpoint::Traffic;
 use super::library::Library;
-use super::modules::{self, Found, Module, Scrape};
+use super::module::Module;
+use super::numbers;
+use super::scrape::{Found, Scrape, scrape};
 use super::session::Failure;
+use super::window::Window;
 
 /// Failed runs in a row after which a v3 device is asked again who it is. One lost run is too common on a satellite
 /// link to give up an identity that was authenticated.
@@ -25,16 +29,24 @@ pub(super) struct Device {
     check: CheckId,
     session: Library,
     is_v3: bool,
-    modules: Vec<Module>,
+    modules: Vec<Arc<Module>>,
+    window: Window,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     failures: u32,
-    /// Ids of the objects that the latest complete run of each module found. What vanished is forgotten, so that a
-    /// device that renames its interfaces all the time takes no memory.
-    objects: HashMap<Module, HashMap<Key, ObjectId>>,
+    /// What the latest complete run of each module found, by the module's place.
+    found: HashMap<usize, Remembered>,
+}
+
+/// What vanished is forgotten, so that a device that renames its interfaces all the time takes no memory.
+#[derive(Default)]
+struct Remembered {
+    objects: HashMap<Key, ObjectId>,
+    /// The rows of each table.
+    indexes: Vec<Vec<Vec<u32>>>,
 }
 
 /// What a run collected, module by module.
@@ -47,12 +59,18 @@ pub(super) struct Gathered {
 }
 
 impl Device {
-    pub(super) fn new(check: CheckId, session: Library, is_v3: bool, modules: Vec<Module>) -> Self {
+    pub(super) fn new(
+        check: CheckId,
+        session: Library,
+        is_v3: bool,
+        modules: Vec<Arc<Module>>,
+    ) -> Self {
         Self {
             check,
             session,
             is_v3,
             modules,
+            window: Window::new(),
             state: Mutex::default(),
         }
     }
@@ -73,10 +91,16 @@ impl Device {
         if self.is_v3 && failures >= FAILURES_BEFORE_REDISCOVERY {
             self.session.rediscover().await?;
         }
-        for module in &self.modules {
-            let scrape = modules::scrape(&self.session, *module).await?;
+        for (place, module) in self.modules.iter().enumerate() {
+            let known = self
+                .state()
+                .found
+                .get(&place)
+                .map(|found| found.indexes.clone())
+                .unwrap_or_default();
+            let scrape = scrape(&self.session, module, &known, &self.window).await?;
             let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
-            self.add(*module, scrape, ids, &mut gathered);
+            self.add(place, module, scrape, ids, &mut gathered);
         }
         Ok(())
     }
@@ -95,15 +119,21 @@ impl Device {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, module: Module, scrape: Scrape, ids: &ObjectIds, gathered: &mut Gathered) {
-        gathered.values.extend(
-            scrape
-                .own
-                .into_iter()
-                .map(|(metric, raw)| own_value(metric, raw)),
-        );
+    fn add(
+        &self,
+        place: usize,
+        module: &Module,
+        scrape: Scrape,
+        ids: &ObjectIds,
+        gathered: &mut Gathered,
+    ) {
+        let mut named: HashSet<Metric> = scrape.own.iter().map(|(metric, _)| *metric).collect();
+        let own = scrape.own.into_iter();
+        gathered
+            .values
+            .extend(own.map(|(metric, raw)| own_value(metric, raw)));
         let mut state = self.state();
-        let known = state.objects.remove(&module).unwrap_or_default();
+        let known = state.found.remove(&place).unwrap_or_default();
         let mut found = HashMap::with_capacity(scrape.objects.len());
         for Found {
             kind,
@@ -113,7 +143,12 @@ impl Device {
         } in scrape.objects
         {
             let key = (kind, key);
-            let object = known.get(&key).copied().unwrap_or_else(|| ids.allocate());
+            let object = known
+                .objects
+                .get(&key)
+                .copied()
+                .unwrap_or_else(|| ids.allocate());
+            named.extend(values.iter().map(|(metric, _)| *metric));
             gathered
                 .values
                 .extend(values.into_iter().map(|(metric, raw)| Value {
@@ -129,6 +164,18 @@ impl Device {
             });
             found.insert(key, object);
         }
-        state.objects.insert(module, found);
+        let meanings = module
+            .series()
+            .filter(|series| named.contains(&series.number));
+        gathered
+            .definitions
+            .extend(meanings.filter_map(|series| numbers::definition(self.check, series)));
+        state.found.insert(
+            place,
+            Remembered {
+                objects: found,
+                indexes: scrape.indexes,
+            },
+        );
     }
 }

@@ -27,9 +27,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_snmp::message::Message;
 use async_snmp::{
-    Candidate, DecodeConfig, Error, ReceiveLimits, RequestRegistration, ResponseIdentity, Transport,
+    Candidate, Error, ReceiveLimits, RequestRegistration, ResponseIdentity, Transport,
 };
 use bytes::Bytes;
 use extranet_proto::assignment::Family;
@@ -47,6 +46,8 @@ use tokio::time::Instant;
 
 use crate::net::refusal::errno_of;
 use crate::shell::spawn_named;
+
+use super::pace::Pace;
 
 /// Datagrams that one request may have waiting: the answer, a duplicate, a few forgeries.
 const QUEUE: usize = 8;
@@ -71,7 +72,19 @@ const SEND_ATTEMPTS: u32 = 4;
 /// What arrives for a request: a datagram, or what ICMP said about ours.
 type Arrival = Result<Bytes, Errno>;
 /// Requests that wait, by the source they wait for.
-type Waiting = Mutex<HashMap<SocketAddr, Vec<(u64, mpsc::Sender<Arrival>)>>>;
+type Waiting = Mutex<HashMap<SocketAddr, Vec<Waiter>>>;
+
+/// A request that waits.
+struct Waiter {
+    token: u64,
+    queue: mpsc::Sender<Arrival>,
+    traffic: Arc<Traffic>,
+}
+
+/// Bytes of the IP packet of a datagram. What needs fragments has a header more in each; that is not counted.
+fn on_the_wire(payload: usize, device: SocketAddr) -> u64 {
+    payload as u64 + if device.is_ipv4() { 28 } else { 48 }
+}
 
 /// A socket with its receive task.
 pub(super) struct Endpoint {
@@ -124,12 +137,13 @@ impl Endpoint {
         }))
     }
 
-    /// Sessions with `device` through this socket.
-    pub(super) fn handle(self: &Arc<Self>, device: SocketAddr) -> Handle {
+    /// Sessions with `device` through this socket, for runs of at most `timeout`.
+    pub(super) fn handle(self: &Arc<Self>, device: SocketAddr, timeout: Duration) -> Handle {
         Handle {
             endpoint: Arc::clone(self),
             device: plain(device),
             traffic: Arc::default(),
+            pace: Arc::new(Pace::new(timeout)),
         }
     }
 }
@@ -232,10 +246,41 @@ fn deliver(waiting: &Waiting, source: SocketAddr, arrival: impl FnOnce() -> Arri
         return;
     };
     let arrival = arrival();
-    for (_, queue) in requests {
-        // A full queue means a flood from the device itself: it may lose its own answer.
-        drop(queue.try_send(arrival.clone()));
+    if let (Some(first), Ok(datagram)) = (requests.first(), &arrival) {
+        let bytes = on_the_wire(datagram.len(), source);
+        first
+            .traffic
+            .received_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        if !is_a_message(datagram) {
+            first.traffic.unreadable.fetch_add(1, Ordering::Relaxed);
+        }
     }
+    for waiter in requests {
+        // A full queue means a flood from the device itself: it may lose its own answer.
+        drop(waiter.queue.try_send(arrival.clone()));
+    }
+}
+
+/// Whether a datagram has the frame of an SNMP message: a SEQUENCE that fills it, with the version first (RFC 3417
+/// section 8). What passes here and is wrong inside is found by the request it answers.
+fn is_a_message(datagram: &[u8]) -> bool {
+    let [0x30, length, rest @ ..] = datagram else {
+        return false;
+    };
+    let (length, body) = match usize::from(*length) {
+        short if short < 0x80 => (Some(short), rest),
+        long => match rest.split_at_checked(long & 0x7f) {
+            Some((octets, body)) if (1..=4).contains(&octets.len()) => {
+                let number = octets
+                    .iter()
+                    .fold(0_usize, |sum, octet| (sum << 8) | usize::from(*octet));
+                (Some(number), body)
+            }
+            _ => (None, rest),
+        },
+    };
+    length == Some(body.len()) && body.starts_with(&[0x02])
 }
 
 /// Errors that a call may report for an earlier datagram to another device.
@@ -268,6 +313,9 @@ fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     sent: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
+    timeouts: AtomicU64,
     bindings: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -276,6 +324,19 @@ impl Traffic {
     /// Datagrams sent, repetitions included.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of IP packets in both directions so far.
+    pub(super) fn bytes(&self) -> crate::probe::Traffic {
+        crate::probe::Traffic {
+            sent: self.sent_bytes.load(Ordering::Relaxed),
+            received: self.received_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Attempts that got no answer in time.
+    pub(super) fn timeouts(&self) -> u64 {
+        self.timeouts.load(Ordering::Relaxed)
     }
 
     /// Variable bindings received.
@@ -300,6 +361,7 @@ pub(super) struct Handle {
     endpoint: Arc<Endpoint>,
     device: SocketAddr,
     traffic: Arc<Traffic>,
+    pace: Arc<Pace>,
 }
 
 impl Handle {
@@ -312,13 +374,18 @@ impl Handle {
     fn wait(&self) -> (Registered<'_>, mpsc::Receiver<Arrival>) {
         let token = self.endpoint.next_token.fetch_add(1, Ordering::Relaxed);
         let (sender, queue) = mpsc::channel(QUEUE);
+        let waiter = Waiter {
+            token,
+            queue: sender,
+            traffic: Arc::clone(&self.traffic),
+        };
         self.endpoint
             .waiting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(self.device)
             .or_default()
-            .push((token, sender));
+            .push(waiter);
         let registered = Registered {
             handle: self,
             token,
@@ -328,6 +395,9 @@ impl Handle {
 
     async fn send_datagram(&self, data: &[u8]) -> async_snmp::Result<()> {
         self.traffic.sent.fetch_add(1, Ordering::Relaxed);
+        self.traffic
+            .sent_bytes
+            .fetch_add(on_the_wire(data.len(), self.device), Ordering::Relaxed);
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -353,6 +423,12 @@ impl Handle {
 
     fn note_unreadable(&self) {
         self.traffic.unreadable.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Nothing came in time for this attempt.
+    fn note_timeout(&self) {
+        self.traffic.timeouts.fetch_add(1, Ordering::Relaxed);
+        self.pace.lost();
     }
 
     #[expect(
@@ -384,7 +460,7 @@ impl Drop for Registered<'_> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(requests) = waiting.get_mut(&self.handle.device) {
-            requests.retain(|(token, _)| *token != self.token);
+            requests.retain(|waiter| waiter.token != self.token);
             if requests.is_empty() {
                 waiting.remove(&self.handle.device);
             }
@@ -408,10 +484,10 @@ impl Transport for Handle {
         F: FnMut(Bytes, SocketAddr) -> async_snmp::Result<Candidate<T>> + Send,
     {
         let started = Instant::now();
-        let deadline = registration.deadline();
-        if started >= deadline {
+        if started >= registration.deadline() {
             return Err(self.timeout(started));
         }
+        let deadline = registration.deadline().min(started + self.pace.patience());
         let (_registered, mut queue) = self.wait();
         match tokio::time::timeout_at(deadline, self.send_datagram(data)).await {
             Ok(sent) => sent?,
@@ -421,19 +497,21 @@ impl Transport for Handle {
             let datagram = match tokio::time::timeout_at(deadline, queue.recv()).await {
                 Ok(Some(Ok(datagram))) => datagram,
                 Ok(Some(Err(errno))) => return Err(self.network_error(errno.into())),
-                Ok(None) | Err(_) => return Err(self.timeout(started)),
+                Ok(None) | Err(_) => {
+                    self.note_timeout();
+                    return Err(self.timeout(started));
+                }
             };
             // The source is the device: the table is keyed by it.
             match registration.evaluate_response_identity(&datagram, true) {
-                ResponseIdentity::Reject => {
-                    // A late answer to an earlier request is no fault; bytes that are no message are.
-                    if Message::decode(datagram, DecodeConfig::DEFAULT).is_err() {
-                        self.note_unreadable();
-                    }
-                }
+                // A late answer to an earlier request, or one to another request of the same device.
+                ResponseIdentity::Reject => {}
                 ResponseIdentity::Match | ResponseIdentity::AcceptedCommunityMismatch => {
                     match validate(datagram, self.device)? {
-                        Candidate::Accept(value) => return Ok(value),
+                        Candidate::Accept(value) => {
+                            self.pace.answered(started.elapsed());
+                            return Ok(value);
+                        }
                         Candidate::Reject => self.note_unreadable(),
                     }
                 }

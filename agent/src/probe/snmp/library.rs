@@ -17,15 +17,12 @@ use extranet_proto::record::Reason;
 use crate::net::refusal::{Refusal, errno_of};
 
 use super::endpoint::{Handle, Traffic};
-use super::session::{Binding, Datum, Failure, OCTETS_KEPT, Oid, Session};
+use super::session::{Binding, Cost, Datum, Failure, OCTETS_KEPT, Oid, Session};
 
-/// Repetitions of a request that got no answer.
-const RETRIES: u32 = 2;
-/// Longest and shortest wait for one answer. 5 s is far above the 0.6 to 1.5 s of a satellite link.
-const ATTEMPT_MAX: Duration = Duration::from_secs(5);
-const ATTEMPT_MIN: Duration = Duration::from_millis(100);
-/// Most objects in one GET: 40 objects of the system and interface groups fit a packet.
-const OBJECTS_PER_GET: usize = 40;
+/// Repetitions of a request that got no answer; each waits twice as long as the one before ([`super::pace`]).
+const RETRIES: u32 = 3;
+/// Shortest time for a request with its repetitions.
+const EXCHANGE_MIN: Duration = Duration::from_millis(100);
 
 /// Turns a credential into what the library wants. Deriving keys from pass phrases costs milliseconds (RFC 3414 A.2
 /// hashes a megabyte for each): do it once per credential.
@@ -95,13 +92,13 @@ impl Library {
         timeout: Duration,
     ) -> async_snmp::Result<Self> {
         let traffic = handle.traffic();
-        let attempt = (timeout / (RETRIES + 1)).clamp(ATTEMPT_MIN, ATTEMPT_MAX);
         let retry = Retry::fixed(RETRIES, Duration::ZERO).unwrap_or_else(|_| Retry::none());
         let mut builder = ClientBuilder::new(auth)
-            .request_timeout(attempt)
-            .exchange_timeout(Some(timeout.max(ATTEMPT_MIN)))
+            // The transport gives up an attempt earlier.
+            .request_timeout(super::pace::LONGEST)
+            .exchange_timeout(Some(timeout.max(EXCHANGE_MIN)))
             .retry(retry)
-            .max_oids_per_request(OBJECTS_PER_GET)
+            .max_oids_per_request(super::window::OBJECTS_MAX)
             .allow_unauthenticated_v3_time_correction(true);
         if let Some(state) = des_salt {
             builder = builder.des_salt_state(state);
@@ -179,6 +176,7 @@ fn binding(varbind: VarBind) -> Binding {
             let kept = octets.get(..OCTETS_KEPT).unwrap_or(&octets);
             Datum::Octets(kept.to_vec())
         }
+        Value::IpAddress(octets) => Datum::Octets(octets.to_vec()),
         Value::ObjectIdentifier(oid) => Datum::Oid(Oid(oid.arcs().to_vec())),
         Value::NoSuchObject | Value::NoSuchInstance => Datum::Missing,
         Value::EndOfMibView => Datum::EndOfView,
@@ -204,6 +202,16 @@ fn missing_in_v1(error: &Error) -> Option<usize> {
 }
 
 impl Session for Library {
+    fn has_counter64(&self) -> bool {
+        !self.is_v1()
+    }
+
+    fn cost(&self) -> Cost {
+        Cost {
+            repeated: self.traffic.timeouts(),
+        }
+    }
+
     async fn get(&self, oids: &[Oid]) -> Result<Vec<Binding>, Failure> {
         let before = self.traffic.unreadable();
         let mut wanted: Vec<async_snmp::Oid> = oids.iter().map(to_library).collect();

@@ -78,6 +78,33 @@ pub(super) struct Binding {
     pub(super) datum: Datum,
 }
 
+impl Binding {
+    /// Roughly its bytes in a message: an arc below 128 takes one, numbers take up to nine.
+    pub(super) fn size(&self) -> u64 {
+        let arcs: usize = self
+            .oid
+            .0
+            .iter()
+            .map(|arc| if *arc < 128 { 1 } else { 3 })
+            .sum();
+        let value = match &self.datum {
+            Datum::Octets(octets) => octets.len(),
+            Datum::Oid(oid) => oid.0.len(),
+            Datum::Unsigned(number) => (70 - number.leading_zeros() as usize) / 8,
+            Datum::Signed(_) => 2,
+            _ => 0,
+        };
+        (arcs + value + 6) as u64
+    }
+}
+
+/// What requests cost so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// Requests that got no answer in time and were sent again, or given up.
+    pub(super) repeated: u64,
+}
+
 /// Why a request gave nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -101,6 +128,12 @@ impl Failure {
 
 /// A device under one credential.
 pub(super) trait Session: Send + Sync {
+    /// Whether the version of the protocol has Counter64.
+    fn has_counter64(&self) -> bool;
+
+    /// What requests cost so far.
+    fn cost(&self) -> Cost;
+
     /// The values of these objects, in any order. What the device does not have is [`Datum::Missing`] or absent.
     fn get(&self, oids: &[Oid]) -> impl Future<Output = Result<Vec<Binding>, Failure>> + Send;
 
