@@ -2,8 +2,8 @@
 //! day (requirements: a village on satellite pays by the byte).
 //!
 //! - Counted are bytes of IP packets that leave or reach the machine through an uplink: probes as they say themselves
-//!   ([`Traffic`]), the stream by [`meter`]. What stays on the machine or on a link of its own costs nothing
-//!   ([`egress`]). Enrolment and renewal (some 5 KB a year) are not counted.
+//!   ([`Traffic`]), the stream by [`meter`]. What stays on the machine or on a link of its own ([`egress`]) is counted
+//!   apart, as device [`LOCAL`], and costs nothing. Enrolment and renewal (some 5 KB a year) are not counted.
 //! - Totals are kept for each device, for ever; the budget is one for all of them ([`budget`]).
 //! - What is left of the budget outlives the process: a crash loop must not spend ten budgets a day. Over a reboot no
 //!   time is taken to have passed.
@@ -40,6 +40,10 @@ const LONGEST_STRETCHED: Duration = Duration::from_hours(24);
 /// Devices with totals of their own; the rest is put together, without a name. A guess: interfaces of dial-up devices
 /// may get a new name at each connection.
 const DEVICES: usize = 16;
+
+/// Stands for what passes no uplink where a device is named. No device is called so: Linux forbids nothing, but names of
+/// devices have at most 15 bytes.
+pub const LOCAL: &str = "stays at the site";
 
 /// Everything that was spent through one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -139,10 +143,11 @@ impl Account {
         }
         let now_us = self.now_us();
         let inner = &mut *self.inner();
-        let Some(totals) = inner.totals_of(vrf, address, now_us) else {
-            return;
-        };
+        let (totals, costs) = inner.totals_of(vrf, address, now_us);
         totals.probes.add(traffic);
+        if !costs {
+            return;
+        }
         inner.bucket.spend(spent, now_us);
         if let Some(cost) = inner.checks.get_mut(&check) {
             cost.running = cost.running.saturating_add(spent);
@@ -153,10 +158,11 @@ impl Account {
     pub fn charge_stream(&self, address: IpAddr, traffic: Traffic) {
         let now_us = self.now_us();
         let inner = &mut *self.inner();
-        let Some(totals) = inner.totals_of("", address, now_us) else {
-            return;
-        };
+        let (totals, costs) = inner.totals_of("", address, now_us);
         totals.stream.add(traffic);
+        if !costs {
+            return;
+        }
         let spent = traffic.sent.saturating_add(traffic.received);
         inner.bucket.spend(spent, now_us);
         inner.stream.add(spent, now_us);
@@ -281,10 +287,12 @@ impl Account {
 }
 
 impl Inner {
-    /// The totals of the device by which an address is reached; `None` when it passes no uplink.
-    fn totals_of(&mut self, vrf: &str, address: IpAddr, now_us: u64) -> Option<&mut Totals> {
-        let device = match self.egresses.of(vrf, address, now_us) {
-            Egress::Local => return None,
+    /// The totals of the device by which an address is reached, and whether that costs.
+    fn totals_of(&mut self, vrf: &str, address: IpAddr, now_us: u64) -> (&mut Totals, bool) {
+        let egress = self.egresses.of(vrf, address, now_us);
+        let costs = egress != Egress::Local;
+        let device = match egress {
+            Egress::Local => Arc::from(LOCAL),
             Egress::Uplink(device)
                 if self.totals.len() < DEVICES || self.totals.contains_key(&device) =>
             {
@@ -292,7 +300,7 @@ impl Inner {
             }
             Egress::Uplink(_) | Egress::Unknown => Arc::from(""),
         };
-        Some(self.totals.entry(device).or_default())
+        (self.totals.entry(device).or_default(), costs)
     }
 
     fn adjust(&mut self, now_us: u64) -> bool {

@@ -39,7 +39,7 @@ const CONCURRENT_RUNS: u32 = 256;
 /// What a probe may take beyond its deadline, to report what it has, before it is cut off.
 const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// How often the stretch of the intervals is worked out again.
-const ADJUSTMENT: Duration = Duration::from_mins(1);
+const ADJUSTMENT: Duration = Duration::from_secs(10);
 /// Skipped runs are reported at most this often.
 const SKIPPED_REPORT_INTERVAL: Duration = Duration::from_mins(1);
 

@@ -148,7 +148,10 @@ impl Stats {
     /// Takes over what was spent.
     pub fn follow_account(&self, account: &crate::account::Account) {
         let mut sums = [0_u64; 4];
-        for (_, totals) in account.totals() {
+        for (device, totals) in account.totals() {
+            if &*device == crate::account::LOCAL {
+                continue;
+            }
             let (probes, stream) = (totals.probes, totals.stream);
             let parts = [probes.sent, probes.received, stream.sent, stream.received];
             for (sum, part) in sums.iter_mut().zip(parts) {

@@ -336,6 +336,14 @@ const PLAN: &str = r#"
 [[plan]]
 name = "everywhere"
 flush_interval = "500ms"
+daily_budget = "1GiB"
+[[plan.check]]
+name = "traffic"
+probe = "traffic"
+target = "self"
+families = [4]
+interval = "1s"
+timeout = "900ms"
 [[plan.check]]
 name = "anchor-icmp"
 probe = "icmp"

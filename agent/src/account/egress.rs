@@ -35,6 +35,7 @@ pub(super) struct Egresses {
 impl Egresses {
     /// How `address` is reached, in the VRF with this device (empty: the default table).
     pub(super) fn of(&mut self, vrf: &str, address: IpAddr, now_us: u64) -> Egress {
+        // No question to the kernel, and right in a machine without it, too.
         if address.is_loopback() {
             return Egress::Local;
         }

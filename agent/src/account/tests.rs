@@ -61,13 +61,22 @@ fn what_stays_on_this_machine_costs_nothing() {
     let loopback = Ipv4Addr::LOCALHOST.into();
     account.charge_probe(CheckId(1), "", loopback, traffic(100, 100));
     account.charge_stream(loopback, traffic(100, 100));
-    assert_eq!(account.totals(), []);
+    account.follow(&plan(1_000_000, Vec::new()));
+    assert_eq!(account.left(), 100_000, "not spent");
     account.charge_probe(CheckId(1), "", FAR, traffic(100, 50));
     account.charge_stream(FAR, traffic(10, 5));
     let totals = account.totals();
-    assert_eq!(totals.len(), 1, "{totals:?}");
-    assert_eq!(totals[0].1.probes, traffic(100, 50));
-    assert_eq!(totals[0].1.stream, traffic(10, 5));
+    assert_eq!(totals.len(), 2, "{totals:?}");
+    let local = |device: &Arc<str>| &**device == LOCAL;
+    for (device, totals) in totals {
+        let (probes, stream) = if local(&device) {
+            (traffic(100, 100), traffic(100, 100))
+        } else {
+            (traffic(100, 50), traffic(10, 5))
+        };
+        assert_eq!((totals.probes, totals.stream), (probes, stream), "{device}");
+    }
+    assert_eq!(account.left(), 100_000 - 165);
 }
 
 #[test]
