@@ -49,7 +49,7 @@ impl Targets {
     }
 
     /// The address to probe now, in the given family.
-    async fn resolve(&self, target: &Target, family: Family) -> Result<IpAddr, Reason> {
+    pub(crate) async fn resolve(&self, target: &Target, family: Family) -> Result<IpAddr, Reason> {
         let address = match &target.address {
             TargetAddress::Ip(address) => Some(*address),
             TargetAddress::Name(name) => tokio::net::lookup_host((name.as_str(), 0))
@@ -93,6 +93,7 @@ pub struct Measurer {
 impl Measurer {
     /// Within `targets`, by `probes`.
     pub fn new(targets: Targets, probes: Probes) -> Self {
+        let probes = probes.within(targets.clone());
         Self { targets, probes }
     }
 }

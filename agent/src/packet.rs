@@ -3,16 +3,26 @@
 //! - [`icmp`]: echo requests and replies, and the start of a request that an error message quotes;
 //! - [`trouble`]: what the type and code of an ICMP error say about the target or the path;
 //! - [`ipv4`]: the header that raw sockets put in front of what they deliver;
+//! - [`certificate`]: what a certificate says about itself;
 //! - [`checksum`]: the Internet checksum;
+//! - [`dns`]: queries to name servers and their answers;
+//! - [`http`]: where a redirect leads, and whether a text is in a body;
+//! - [`ntp`]: requests to time servers and their answers;
+//! - [`udp_echo`]: datagrams that come back as they are, and those that do not;
 //! - [`rtnetlink`]: requests to the kernel's routing netlink, and its answers;
 //! - [`route_lookup`]: which way the kernel sends a destination.
 
+pub mod certificate;
 pub mod checksum;
+pub mod dns;
+pub mod http;
 pub mod icmp;
 pub mod ipv4;
+pub mod ntp;
 pub mod route_lookup;
 pub mod rtnetlink;
 pub mod trouble;
+pub mod udp_echo;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,8 @@
 //!
 //! - [`icmp`]: echo over one socket per family and VRF, for all targets together;
 //! - [`tcp`]: a connection opened and closed at once;
+//! - [`udp`]: datagrams that come back as they are;
+//! - [`ntp`]: one exchange with a time server;
 //! - [`snmp`]: scrapes of SNMP modules;
 //! - [`dns`]: one query to a name server;
 //! - [`tls`]: one handshake, and what the server showed;
@@ -15,9 +17,13 @@ mod endpoint;
 pub mod http;
 pub mod icmp;
 mod label;
+mod meter;
+pub mod ntp;
+mod round_trips;
 pub mod snmp;
 pub mod tcp;
 pub mod tls;
+pub mod udp;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +40,7 @@ use tokio::time::Instant;
 use crate::account::Account;
 use crate::clock::Clock;
 use crate::identity::tls::CertificateTime;
+use crate::measure::Targets;
 use crate::net::refusal::Refusal;
 
 /// What a probe gets for one run.
@@ -183,6 +190,8 @@ pub struct Probes {
     endpoints: endpoint::Endpoints,
     objects: ObjectIds,
     account: Option<Account>,
+    /// Where redirects may lead besides the target itself.
+    targets: Option<Targets>,
 }
 
 impl Probes {
@@ -197,6 +206,7 @@ impl Probes {
             ),
             objects,
             account: None,
+            targets: None,
         }
     }
 
@@ -204,6 +214,13 @@ impl Probes {
     #[must_use]
     pub fn with_account(mut self, account: Account) -> Self {
         self.account = Some(account);
+        self
+    }
+
+    /// The same, but redirects are followed to these targets. Without, only on the target itself.
+    #[must_use]
+    pub fn within(mut self, targets: Targets) -> Self {
+        self.targets = Some(targets);
         self
     }
 
@@ -234,14 +251,18 @@ impl Probes {
             Probe::Tcp(probe) => tcp::run(&run, probe).await,
             Probe::Snmp(probe) => self.snmp.run(&run, probe).await,
             Probe::Dns(probe) => dns::run(&run, probe).await,
-            Probe::Http(probe) => http::run(&self.endpoints, &run, probe).await,
+            Probe::Http(probe) => {
+                http::run(&self.endpoints, self.targets.as_ref(), &run, probe).await
+            }
             Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
+            Probe::Udp(probe) => udp::run(&run, probe).await,
+            Probe::Ntp(probe) => ntp::run(&run, probe).await,
             Probe::Traffic => match &self.account {
                 Some(account) => account.measured(run.check.id, &self.objects),
                 None => Measured::not_measured(Reason::Other, Duration::ZERO),
             },
             // Has many targets; `ipv6` runs it.
-            Probe::Ipv6(_) | Probe::Path(_) | Probe::Udp(_) | Probe::Ntp(_) => {
+            Probe::Ipv6(_) | Probe::Path(_) => {
                 Measured::not_measured(Reason::Other, Duration::ZERO)
             }
         }

@@ -23,23 +23,24 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::time::ASN1Time;
 
 use super::label::clean;
+use super::meter::Metered;
 use super::{ObjectIds, Run, own_value};
 use crate::identity::ticket::{hex, sha256};
 use crate::identity::tls::CertificateTime;
 use crate::net::refusal::{Refusal, errno_of};
+use crate::packet::certificate::Certificate;
 
 /// Where Debian keeps the authorities that the machine trusts.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Most endpoints whose object ids are remembered; beyond, they get new ones (guess: twice the checks of an agent).
+/// Most endpoints that are remembered; beyond, they get new object ids (guess: twice the checks of an agent).
 const ENDPOINTS_MAX: usize = 8_192;
+/// Most certificates of a chain that are reported one by one: its own, and those of two or three authorities above.
+const CHAIN_MAX: usize = 4;
 
 /// Makes handshakes, and remembers by which object id each endpoint is known. Cheap to clone.
 #[derive(Clone)]
@@ -47,9 +48,21 @@ pub(super) struct Endpoints {
     provider: Arc<CryptoProvider>,
     time: CertificateTime,
     objects: ObjectIds,
-    known: Arc<Mutex<HashMap<(CheckId, SocketAddr), ObjectId>>>,
+    known: Arc<Mutex<HashMap<(CheckId, SocketAddr, String), Known>>>,
     system: Arc<OnceLock<RootCertStore>>,
 }
+
+/// What is remembered of an endpoint.
+#[derive(Clone)]
+struct Known {
+    /// Of the endpoint, then of its certificates.
+    objects: [ObjectId; 1 + CHAIN_MAX],
+    /// Fingerprints of certificate and key of the last run.
+    last: Option<Identity>,
+}
+
+/// Fingerprints of certificate and key (SHA-256).
+type Identity = ([u8; 32], [u8; 32]);
 
 /// What an endpoint showed in a handshake, judged.
 pub(super) struct Shown {
@@ -57,16 +70,28 @@ pub(super) struct Shown {
     pub(super) chain: Result<(), Reason>,
     /// Whether the certificate bears the name.
     pub(super) name: Result<(), Reason>,
+    /// Whether certificate or key are not those of the run before; `None` in the first run.
+    pub(super) changed: Option<bool>,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo).
+    pub(super) key_sha256: Option<[u8; 32]>,
+    /// By ALPN; empty = nothing was agreed on.
+    pub(super) alpn: Vec<u8>,
+    /// Thousandths: 1,300 for TLS 1.3; 0 = unknown.
+    version: u64,
+    certificates: u64,
+    /// When the certificates that are reported one by one expire, seconds since 1970.
+    expiries: Vec<(ObjectId, i64)>,
     /// Of all certificates shown, seconds since 1970.
     earliest_expiry: Option<i64>,
     handshake: Duration,
-    definition: Definition,
+    definitions: Vec<Definition>,
+    endpoint: ObjectId,
 }
 
 impl Shown {
     /// By growing metric number.
     pub(super) fn values(&self) -> Vec<Value> {
-        let mut values = Vec::with_capacity(5);
+        let mut values = Vec::with_capacity(12);
         let expiry = self.earliest_expiry.map(i64::cast_unsigned);
         values.extend(expiry.map(|expiry| own_value(metric::TLS_EARLIEST_EXPIRY, expiry)));
         values.extend([
@@ -75,15 +100,27 @@ impl Shown {
             own_value(metric::TLS_HANDSHAKE, super::micros(self.handshake)),
             Value {
                 metric: metric::TLS_CHAIN_INFO,
-                object: self.definition.object,
+                object: self.endpoint,
                 raw: 1,
             },
         ]);
+        values.extend(self.expiries.iter().map(|(object, expiry)| Value {
+            metric: metric::TLS_NOT_AFTER,
+            object: *object,
+            raw: expiry.cast_unsigned(),
+        }));
+        values.extend([
+            own_value(metric::TLS_VERSION, self.version),
+            own_value(metric::TLS_CERTIFICATES, self.certificates),
+        ]);
+        let changed = self.changed;
+        values.extend(changed.map(|changed| own_value(metric::TLS_CHANGED, changed.into())));
         values
     }
 
-    pub(super) fn into_definition(self) -> Definition {
-        self.definition
+    /// Of the endpoint and of its certificates.
+    pub(super) fn into_definitions(self) -> Vec<Definition> {
+        self.definitions
     }
 }
 
@@ -106,17 +143,18 @@ impl Endpoints {
     pub(super) async fn handshake(
         &self,
         run: &Run<'_>,
-        stream: TcpStream,
+        stream: Metered,
         name: &str,
         alpn: &[&str],
         roots: &[Vec<u8>],
-    ) -> Result<(TlsStream<TcpStream>, Shown), Refusal> {
+    ) -> Result<(TlsStream<Metered>, Shown), Refusal> {
         let ours = || Refusal::not_measured(Reason::LocalError);
+        let asked = name;
         let peer = stream
             .peer_addr()
             .map_err(|error| Refusal::of(errno_of(&error)))?;
         let name = if name.is_empty() {
-            ServerName::from(run.address)
+            ServerName::from(peer.ip())
         } else {
             ServerName::try_from(name.to_owned()).map_err(|_| ours())?
         };
@@ -139,17 +177,44 @@ impl Endpoints {
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default();
         let (chain_verdict, name_verdict) = self.judge(chain, &name, roots);
+        let read: Vec<_> = chain.iter().map(|der| Certificate::read(der)).collect();
+        let own = read.first().and_then(Option::as_ref);
+        let identity = own.map(|own| (sha256(&chain[0]), own.key_sha256));
+        let (objects, changed) = self.remember(run.check.id, peer, asked, identity);
+        let definition = |object, kind, labels| Definition {
+            object,
+            check: run.check.id,
+            kind,
+            labels,
+        };
+        let mut definitions = vec![definition(
+            objects[0],
+            ObjectKind::TlsEndpoint,
+            endpoint_labels(connection, chain, own),
+        )];
+        let mut expiries = Vec::new();
+        for (number, (der, certificate)) in chain.iter().zip(&read).take(CHAIN_MAX).enumerate() {
+            let Some(certificate) = certificate else {
+                continue;
+            };
+            let object = objects[1 + number];
+            expiries.push((object, certificate.not_after));
+            let labels = certificate_labels(number, der, certificate);
+            definitions.push(definition(object, ObjectKind::Certificate, labels));
+        }
         let shown = Shown {
             chain: chain_verdict,
             name: name_verdict,
-            earliest_expiry: chain.iter().filter_map(|der| expiry(der)).min(),
+            changed,
+            key_sha256: own.map(|own| own.key_sha256),
+            alpn: connection.alpn_protocol().unwrap_or_default().to_vec(),
+            version: version(connection).0,
+            certificates: chain.len() as u64,
+            expiries,
+            earliest_expiry: read.iter().flatten().map(|c| c.not_after).min(),
             handshake,
-            definition: Definition {
-                object: self.object(run.check.id, peer),
-                check: run.check.id,
-                kind: ObjectKind::TlsEndpoint,
-                labels: labels(connection, chain),
-            },
+            definitions,
+            endpoint: objects[0],
         };
         Ok((stream, shown))
     }
@@ -216,14 +281,27 @@ impl Endpoints {
         })
     }
 
-    fn object(&self, check: CheckId, peer: SocketAddr) -> ObjectId {
+    /// The object ids of an endpoint, and whether it is not the one of the run before; unknown in the first run.
+    fn remember(
+        &self,
+        check: CheckId,
+        peer: SocketAddr,
+        name: &str,
+        identity: Option<Identity>,
+    ) -> ([ObjectId; 1 + CHAIN_MAX], Option<bool>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= ENDPOINTS_MAX {
             known.clear();
         }
-        *known
-            .entry((check, peer))
-            .or_insert_with(|| self.objects.allocate())
+        let endpoint = known
+            .entry((check, peer, name.to_owned()))
+            .or_insert_with(|| Known {
+                objects: std::array::from_fn(|_| self.objects.allocate()),
+                last: None,
+            });
+        let changed = endpoint.last.zip(identity).map(|(last, now)| last != now);
+        endpoint.last = identity.or(endpoint.last);
+        (endpoint.objects, changed)
     }
 }
 
@@ -253,61 +331,68 @@ fn reason_of(error: &rustls::Error) -> Reason {
     }
 }
 
-/// Seconds since 1970.
-fn expiry(der: &[u8]) -> Option<i64> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    Some(certificate.validity().not_after.timestamp())
+/// In thousandths, and by name.
+fn version(connection: &ClientConnection) -> (u64, &'static str) {
+    match connection.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => (1_200, "TLS 1.2"),
+        Some(rustls::ProtocolVersion::TLSv1_3) => (1_300, "TLS 1.3"),
+        _ => (0, ""),
+    }
 }
 
 /// What the endpoint showed, for people and for the rule that watches for changes. Always the same names, in the same
 /// order; what cannot be read is empty.
-fn labels(connection: &ClientConnection, chain: &[CertificateDer<'_>]) -> Vec<(String, String)> {
-    let version = match connection.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
-        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
-        _ => "",
-    };
+fn endpoint_labels(
+    connection: &ClientConnection,
+    chain: &[CertificateDer<'_>],
+    own: Option<&Certificate>,
+) -> Vec<(String, String)> {
     let cipher = connection
         .negotiated_cipher_suite()
         .and_then(|suite| suite.suite().as_str())
         // The usual name (RFC 8446 appendix B.4) does not have the version in it.
         .map(|name| name.replacen("TLS13_", "TLS_", 1))
         .unwrap_or_default();
-    let own = chain.first();
-    let parsed = own.and_then(|der| X509Certificate::from_der(der).ok());
-    let of = |read: fn(&X509Certificate<'_>) -> String| {
-        parsed
-            .as_ref()
-            .map(|(_, certificate)| clean(read(certificate).as_bytes()))
-            .unwrap_or_default()
-    };
-    [
-        ("version", version.to_owned()),
-        ("cipher", cipher),
+    let group = connection
+        .negotiated_key_exchange_group()
+        .and_then(|group| group.name().as_str())
+        .unwrap_or_default();
+    let of = |read: fn(&Certificate) -> &str| own.map(read).unwrap_or_default();
+    let fingerprint = chain.first().map(|der| hex(&sha256(der)));
+    let whole: Vec<u8> = chain.iter().flat_map(|der| der.iter().copied()).collect();
+    let alpn = connection.alpn_protocol().unwrap_or_default();
+    named([
+        ("version", version(connection).1),
+        ("cipher", &cipher),
+        ("fingerprint_sha256", &fingerprint.unwrap_or_default()),
         (
-            "fingerprint_sha256",
-            own.map(|der| hex(&sha256(der))).unwrap_or_default(),
+            "key_sha256",
+            &own.map(|own| hex(&own.key_sha256)).unwrap_or_default(),
         ),
-        ("key_sha256", of(|c| hex(&sha256(c.public_key().raw)))),
-        ("subject", of(|c| c.subject().to_string())),
-        ("issuer", of(|c| c.issuer().to_string())),
-        ("not_after", of(|c| rfc3339(c.validity().not_after))),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .to_vec()
+        ("subject", of(|own| &own.subject)),
+        ("issuer", of(|own| &own.issuer)),
+        ("not_after", of(|own| &own.not_after_text)),
+        ("group", group),
+        ("alpn", &String::from_utf8_lossy(alpn)),
+        ("chain_sha256", &hex(&sha256(&whole))),
+        ("serialnumber", of(|own| &own.serial)),
+        ("subjectalternative", of(|own| &own.names)),
+    ])
 }
 
-fn rfc3339(time: ASN1Time) -> String {
-    let time = time.to_datetime();
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        time.year(),
-        u8::from(time.month()),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    )
+fn certificate_labels(number: usize, der: &[u8], found: &Certificate) -> Vec<(String, String)> {
+    named([
+        ("cert_no", number.to_string().as_str()),
+        ("cn", &found.cn),
+        ("issuer_cn", &found.issuer_cn),
+        ("serial_no", &found.serial),
+        ("fingerprint_sha256", &hex(&sha256(der))),
+    ])
+}
+
+fn named<const N: usize>(labels: [(&str, &str); N]) -> Vec<(String, String)> {
+    let clean = |(name, value): (&str, &str)| (name.to_owned(), clean(value.as_bytes()));
+    labels.map(clean).to_vec()
 }
 
 /// Goes through with the handshake whoever the peer is; [`Endpoints::judge`] comes after.

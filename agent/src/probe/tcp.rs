@@ -6,53 +6,70 @@ use std::time::Duration;
 use extranet_proto::assignment::TcpProbe;
 use extranet_proto::metric;
 use extranet_proto::record::Reason;
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
+use super::meter::{Connected, Meter, Metered};
 use super::{Measured, Run, micros, own_value};
-use crate::net::refusal::{Refusal, errno_of};
+use crate::net::refusal::Refusal;
+use crate::net::stream_socket;
 
 /// Connects, and says how long it took from the first SYN to an established connection, retransmissions included.
 pub async fn run(run: &Run<'_>, probe: &TcpProbe) -> Measured {
     let started = Instant::now();
-    match connect(run, probe.port).await {
+    let meter = Meter::new(run.address);
+    let way = Way::of(run, probe.port);
+    let way = Way {
+        source: probe.source,
+        ..way
+    };
+    let measured = match way.connect(&meter).await {
         Ok((_stream, took)) => {
             let values = vec![own_value(metric::TCP_CONNECT, micros(took))];
             Measured::ok(started.elapsed(), values)
         }
         Err(refusal) => Measured::refused(refusal, started.elapsed(), Vec::new()),
-    }
+    };
+    measured.costing(meter.traffic())
 }
 
-/// A connection to a port of the target, with the time from the first SYN until it was established.
-pub(super) async fn connect(run: &Run<'_>, port: u16) -> Result<(TcpStream, Duration), Refusal> {
-    let socket = open(run.address, run.vrf)?;
-    let target = SocketAddr::new(run.address, port);
-    let connecting = Instant::now();
-    let result = tokio::time::timeout_at(run.deadline, socket.connect(target)).await;
-    let took = connecting.elapsed();
-    match result {
-        Err(_) => Err(Refusal::failed(Reason::Timeout)),
-        Ok(Err(error)) => Err(Refusal::of(errno_of(&error))),
-        // On its own machine a connection to a free port of the ephemeral range may meet itself (RFC 9293 section
-        // 3.5, simultaneous open): nobody listens there.
-        Ok(Ok(stream)) if stream.local_addr().is_ok_and(|local| local == target) => {
-            Err(Refusal::failed(Reason::Refused))
+/// Where a connection goes, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) target: SocketAddr,
+    pub(super) vrf: &'a str,
+    pub(super) source: Option<IpAddr>,
+    pub(super) deadline: Instant,
+}
+
+impl<'a> Way<'a> {
+    /// To a port of the target of a run.
+    pub(super) const fn of(run: &Run<'a>, port: u16) -> Self {
+        Self {
+            target: SocketAddr::new(run.address, port),
+            vrf: run.vrf,
+            source: None,
+            deadline: run.deadline,
         }
-        Ok(Ok(stream)) => Ok((stream, took)),
     }
-}
 
-/// A socket of the family of the address, within the VRF.
-fn open(address: IpAddr, vrf: &str) -> Result<TcpSocket, Refusal> {
-    let refusal = |error: std::io::Error| Refusal::of_open(errno_of(&error));
-    let socket = match address {
-        IpAddr::V4(_) => TcpSocket::new_v4(),
-        IpAddr::V6(_) => TcpSocket::new_v6(),
+    /// A connection, with the time from the first SYN until it was established.
+    pub(super) async fn connect(&self, meter: &Meter) -> Result<(Metered, Duration), Refusal> {
+        let begun = Instant::now();
+        let connecting = stream_socket::connect(self.target, self.vrf, self.source);
+        let result = timeout_at(self.deadline, connecting)
+            .await
+            .unwrap_or(Err(Refusal::failed(Reason::Timeout)));
+        let took = begun.elapsed();
+        let answer = match &result {
+            Ok(_) => Some(Connected::Established),
+            Err(refusal) if refusal.reason == Reason::Refused => Some(Connected::Refused),
+            // Without an address or a route nothing left the machine.
+            Err(refusal) if refusal.reason != Reason::Timeout && took.as_millis() == 0 => None,
+            Err(_) => Some(Connected::Unanswered),
+        };
+        if let Some(answer) = answer {
+            meter.connected(answer, took);
+        }
+        Ok((Metered::new(result?, meter.clone()), took))
     }
-    .map_err(refusal)?;
-    if !vrf.is_empty() {
-        socket.bind_device(Some(vrf.as_bytes())).map_err(refusal)?;
-    }
-    Ok(socket)
 }

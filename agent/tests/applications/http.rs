@@ -5,8 +5,8 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use extranet_agent::probe::{Measured, http::BODY_BYTES, http::HEAD_BYTES};
-use extranet_proto::assignment::{HttpProbe, Probe};
+use extranet_agent::probe::{Measured, http::HEAD_BYTES};
+use extranet_proto::assignment::{HttpProbe, HttpVersion, Probe};
 use extranet_proto::metric;
 use extranet_proto::record::{ObjectKind, Outcome, Reason};
 
@@ -14,6 +14,10 @@ use crate::server::{
     Authority, IN_FORCE, Shown, closed_port, drain, read_head, stream_server, tls_server, trickle,
 };
 use crate::{AMPLE, SHORT, V4, V6, assert_in_order, measure, probes, value, verdict};
+
+fn body_bytes() -> u64 {
+    HttpProbe::default().body_bytes_max.into()
+}
 
 fn probe(port: u16) -> HttpProbe {
     HttpProbe {
@@ -172,15 +176,18 @@ fn an_answer_without_end_is_cut_off() {
 
 #[test]
 fn a_body_just_within_the_limit_is_read() {
-    assert!(BODY_BYTES > HEAD_BYTES as u64);
+    assert!(body_bytes() > HEAD_BYTES as u64);
     let port = server(|stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-        let body = vec![b'x'; usize::try_from(BODY_BYTES).unwrap()];
+        let body = vec![b'x'; usize::try_from(body_bytes()).unwrap()];
         stream.write_all(&body).unwrap();
     });
     let measured = get(V4, probe(port), AMPLE);
     assert_eq!(verdict(&measured), (Outcome::Ok, Reason::None));
-    assert_eq!(value(&measured, metric::HTTP_BODY_LENGTH), Some(BODY_BYTES));
+    assert_eq!(
+        value(&measured, metric::HTTP_BODY_LENGTH),
+        Some(body_bytes())
+    );
 }
 
 #[test]
@@ -239,7 +246,7 @@ fn behind_tls_the_certificate_is_reported_and_does_not_decide() {
 fn a_server_that_refuses_the_handshake_says_so() {
     let authority = Authority::new("good");
     let shown = Shown::new(authority.issue("portal.example", IN_FORCE));
-    // It speaks HTTP/2 only, and RFC 7301 section 3.2 makes it end the handshake with an alert.
+    // It speaks HTTP/2 only, which we do not offer here, and RFC 7301 section 3.2 makes it end the handshake with an alert.
     let http2_only = |config: &mut rustls::ServerConfig| {
         config.alpn_protocols = vec![b"h2".to_vec()];
     };
@@ -247,6 +254,7 @@ fn a_server_that_refuses_the_handshake_says_so() {
     let wanted = HttpProbe {
         tls: true,
         host: "portal.example".to_owned(),
+        version: HttpVersion::Http11,
         ..probe(port)
     };
     let measured = get(V4, wanted, AMPLE);

@@ -30,7 +30,8 @@ fn label<'a>(definition: &'a Definition, name: &str) -> &'a str {
 }
 
 fn the_definition(measured: &Measured) -> &Definition {
-    assert_eq!(measured.definitions.len(), 1, "{measured:?}");
+    let kinds: Vec<_> = measured.definitions.iter().map(|d| d.kind).collect();
+    assert_eq!(kinds, [ObjectKind::TlsEndpoint, ObjectKind::Certificate]);
     &measured.definitions[0]
 }
 
@@ -64,11 +65,27 @@ fn a_good_certificate_is_shown_with_all_its_facts() {
         assert_eq!(label(definition, "issuer"), "CN=测试 CA");
         assert_eq!(label(definition, "not_after"), "2090-01-01T00:00:00Z");
         assert_eq!(label(definition, "fingerprint_sha256").len(), 64);
-        let info = measured.values.last().unwrap();
+        assert_eq!(label(definition, "group"), "X25519");
+        assert_eq!(label(definition, "subjectalternative"), HOST);
+        assert_eq!(value(&measured, metric::TLS_VERSION), Some(1_300));
+        assert_eq!(value(&measured, metric::TLS_CERTIFICATES), Some(1));
         assert_eq!(
-            (info.metric, info.object, info.raw),
-            (metric::TLS_CHAIN_INFO, definition.object, 1)
+            value(&measured, metric::TLS_CHANGED),
+            None,
+            "nothing before"
         );
+        let of = |object| {
+            let mut values = measured.values.iter();
+            let found = values.find(|value| value.object == object).unwrap();
+            (found.metric, found.raw)
+        };
+        assert_eq!(of(definition.object), (metric::TLS_CHAIN_INFO, 1));
+        let own = &measured.definitions[1];
+        assert_eq!(of(own.object), (metric::TLS_NOT_AFTER, 3_786_912_000));
+        assert_eq!(label(own, "cert_no"), "0");
+        assert_eq!(label(own, "cn"), HOST);
+        assert_eq!(label(own, "issuer_cn"), "测试 CA");
+        assert!(measured.traffic.sent > 500 && measured.traffic.received > 500);
     }
 }
 
@@ -125,7 +142,7 @@ fn a_bad_certificate_is_a_finding_with_its_reason() {
                 "{reason}"
             );
             assert!(value(&measured, metric::TLS_EARLIEST_EXPIRY).is_some());
-            assert_eq!(the_definition(&measured).labels.len(), 7);
+            assert_eq!(the_definition(&measured).labels.len(), 12);
         }
     }
 }
