@@ -8,17 +8,21 @@
 //! - `walk`: rows and cells of tables, with every defence against a device that answers wrongly; `window` and `pace`: how
 //!   much is asked at a time, and how long an answer is waited for;
 //! - `module`: which objects are read and what they are called, as data; `numbers`: what stands for the names on the wire;
-//! - `scrape`: one module of one device; `device`: what is remembered between runs.
+//! - `scrape`: one module of one device; `device` and `history`: what is remembered between runs; `counters`: which readings
+//!   are samples; `rates`: what an interface carried in five minutes.
 //!
 //! A module's values are in the result all or not at all; a scrape that fails in its second module keeps those of the
 //! first. Why the library is used the way it is: docs/decisions/0004-snmp-library.md.
 
+mod counters;
 mod device;
 mod endpoint;
+mod history;
 mod library;
 pub mod module;
 mod numbers;
 mod pace;
+mod rates;
 mod scrape;
 mod session;
 mod walk;
@@ -137,6 +141,7 @@ impl Poller {
         let Gathered {
             mut values,
             definitions,
+            refused,
         } = gathered
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
@@ -147,6 +152,7 @@ impl Poller {
                 traffic.bindings().saturating_sub(bindings),
             ),
             own_value(metric::SNMP_REQUESTS, traffic.sent().saturating_sub(sent)),
+            own_value(metric::SNMP_REFUSED_READINGS, refused),
         ]);
         values.sort_by_key(|value| (value.metric, value.object));
         // Both modules read sysUpTime.

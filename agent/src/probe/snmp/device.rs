@@ -4,12 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use extranet_proto::id::{CheckId, ObjectId};
-use extranet_proto::metric::Metric;
+use extranet_proto::metric::{self, Metric};
 use extranet_proto::record::{Definition, ObjectKind, Value};
+
+use tokio::time::Instant;
 
 use crate::probe::{ObjectIds, own_value};
 
+use super::counters::UpTime;
 use super::endpoint::Traffic;
+use super::history::{History, Moment};
 use super::library::Library;
 use super::module::Module;
 use super::numbers;
@@ -37,6 +41,9 @@ pub(super) struct Device {
 #[derive(Default)]
 struct State {
     failures: u32,
+    up_time: UpTime,
+    /// Counters of the device itself.
+    own: Option<History>,
     /// What the latest complete run of each module found, by the module's place.
     found: HashMap<usize, Remembered>,
 }
@@ -44,7 +51,7 @@ struct State {
 /// What vanished is forgotten, so that a device that renames its interfaces all the time takes no memory.
 #[derive(Default)]
 struct Remembered {
-    objects: HashMap<Key, ObjectId>,
+    objects: HashMap<Key, History>,
     /// The rows of each table.
     indexes: Vec<Vec<Vec<u32>>>,
 }
@@ -56,6 +63,8 @@ pub(super) struct Gathered {
     pub(super) values: Vec<Value>,
     /// Definitions of the objects that the values name.
     pub(super) definitions: Vec<Definition>,
+    /// Readings of counters that were no samples.
+    pub(super) refused: u64,
 }
 
 impl Device {
@@ -128,26 +137,44 @@ impl Device {
         gathered: &mut Gathered,
     ) {
         let mut named: HashSet<Metric> = scrape.own.iter().map(|(metric, _)| *metric).collect();
-        let own = scrape.own.into_iter();
+        let mut state = self.state();
+        let at = Instant::now();
+        let mut own = scrape.own;
+        let up_time = own
+            .iter()
+            .find(|(metric, _)| *metric == metric::SYS_UP_TIME)
+            .map(|(_, ticks)| *ticks);
+        if let Some(ticks) = up_time {
+            state.up_time.read(ticks, at);
+        }
+        let moment = Moment {
+            at,
+            restarts: state.up_time.restarts(),
+            nature: &|metric| module.nature(metric),
+        };
+        let history = state.own.get_or_insert_with(|| History::new(ObjectId(0)));
+        let mut refused = history.judge(module.device_kind, &mut own, &moment);
+        if up_time.is_some() {
+            own.push((metric::SNMP_REBOOTS, moment.restarts));
+        }
+        let own = own.into_iter();
         gathered
             .values
             .extend(own.map(|(metric, raw)| own_value(metric, raw)));
-        let mut state = self.state();
-        let known = state.found.remove(&place).unwrap_or_default();
+        let mut known = state.found.remove(&place).unwrap_or_default();
         let mut found = HashMap::with_capacity(scrape.objects.len());
         for Found {
             kind,
             key,
             labels,
-            values,
+            mut values,
         } in scrape.objects
         {
             let key = (kind, key);
-            let object = known
-                .objects
-                .get(&key)
-                .copied()
-                .unwrap_or_else(|| ids.allocate());
+            let history = known.objects.remove(&key);
+            let mut history = history.unwrap_or_else(|| History::new(ids.allocate()));
+            let object = history.id;
+            refused += history.judge(kind, &mut values, &moment);
             named.extend(values.iter().map(|(metric, _)| *metric));
             gathered
                 .values
@@ -162,8 +189,9 @@ impl Device {
                 kind,
                 labels,
             });
-            found.insert(key, object);
+            found.insert(key, history);
         }
+        gathered.refused += refused;
         let meanings = module
             .series()
             .filter(|series| named.contains(&series.number));

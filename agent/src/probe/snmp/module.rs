@@ -28,6 +28,7 @@ use std::str::FromStr;
 use extranet_proto::metric::{Kind, Metric};
 use extranet_proto::record::ObjectKind;
 
+use super::history::Nature;
 use super::session::{Datum, Oid};
 use crate::config::reader::{Problems, Reader, read};
 use crate::probe::label::clean;
@@ -188,6 +189,24 @@ impl Module {
             }
             module
         })
+    }
+
+    /// Whether a metric counts, and how far.
+    pub(super) fn nature(&self, metric: Metric) -> Nature {
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        let found = columns
+            .chain(&self.scalars)
+            .find_map(|column| match &column.form {
+                Form::Metric { series, wide, .. } if series.number == metric => {
+                    Some((series.kind, *wide))
+                }
+                _ => None,
+            });
+        match found {
+            Some((Kind::Counter, true)) => Nature::Counter64,
+            Some((Kind::Counter, false)) => Nature::Counter32,
+            _ => Nature::Gauge,
+        }
     }
 
     /// All series of the module.
