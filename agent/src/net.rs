@@ -2,14 +2,18 @@
 //!
 //! - [`refusal`]: what an error of a system call says about a probe;
 //! - [`stamp`]: the departure time of a packet, and whether the system clock stepped since;
+//! - [`departure`]: how a packet leaves: code point, hop limit, source address;
 //! - [`receive`]: reading a socket with everything the kernel tells about a packet;
 //! - [`datagram_socket`]: a connected UDP socket with time stamps and its error queue;
-//! - [`icmp_socket`]: one ICMP socket, datagram or raw, for all targets of a family and VRF.
+//! - [`icmp_socket`]: one ICMP socket, datagram or raw, for all targets of a family and VRF;
+//! - [`kernel_counts`]: what the kernel dropped for a wrong checksum;
 //! - [`stream_socket`]: a TCP connection and, where there is none, why;
 //! - [`netlink`]: the kernel's tables of links, addresses, routes and neighbours.
 
 pub mod datagram_socket;
+pub mod departure;
 pub mod icmp_socket;
+pub mod kernel_counts;
 pub mod netlink;
 pub mod receive;
 pub mod refusal;

@@ -42,6 +42,7 @@ use crate::clock::Clock;
 use crate::identity::tls::CertificateTime;
 use crate::measure::Targets;
 use crate::net::refusal::Refusal;
+use crate::net::stamp::PacketClock;
 
 /// What a probe gets for one run.
 #[derive(Debug, Clone, Copy)]
@@ -198,7 +199,7 @@ impl Probes {
     /// Opens nothing yet: sockets come with the first run that needs them.
     pub fn new(objects: ObjectIds) -> Self {
         Self {
-            icmp: icmp::Engine::new(),
+            icmp: icmp::Engine::new(objects.clone()),
             snmp: snmp::Poller::new(objects.clone()),
             endpoints: endpoint::Endpoints::new(
                 objects.clone(),
@@ -279,6 +280,11 @@ impl Probes {
     /// What the ICMP engine counted since the process started, for self-statistics.
     pub fn icmp_counts(&self) -> icmp::Counts {
         self.icmp.counts()
+    }
+
+    /// The clock that stamps the packets of the ICMP engine.
+    pub fn packet_clock(&self) -> &PacketClock {
+        self.icmp.clock()
     }
 
     /// Privilege tier (SEC-G0): 0 = ordinary sockets, 1 = datagram ICMP, 2 = raw sockets.

@@ -86,7 +86,7 @@ registry! {
     ICMP_RTT_P95 = 13, "extranet_icmp_rtt_seconds", Some(("quantile", "0.95")), Microseconds, Gauge;
     /// From a hundred replies on.
     ICMP_RTT_P99 = 14, "extranet_icmp_rtt_seconds", Some(("quantile", "0.99")), Microseconds, Gauge;
-    /// Requests since the agent started; with a histogram only, as the four below.
+    /// Requests since the agent started; with a histogram only, as the three below.
     SMOKEPING_REQUESTS = 15, "smokeping_requests_total", None, One, Counter;
     /// All round trips since the agent started together.
     SMOKEPING_SUM = 16, "smokeping_response_duration_seconds_sum", None, Microseconds, Counter;
@@ -94,8 +94,9 @@ registry! {
     SMOKEPING_COUNT = 17, "smokeping_response_duration_seconds_count", None, One, Counter;
     /// The bucket that holds all of them.
     SMOKEPING_BUCKET_INF = 18, "smokeping_response_duration_seconds_bucket", Some(("le", "+Inf")), One, Counter;
-    /// Replies that arrived more than once since the agent started.
-    SMOKEPING_DUPLICATES = 19, "smokeping_response_duplicates_total", None, One, Counter;
+    /// Requests that an ICMP error message was about, on the object that stands for the last of these messages
+    /// ([`crate::record::ObjectKind::IcmpError`]).
+    ICMP_ERRORS = 19, "extranet_icmp_errors", None, One, Gauge;
     /// From SYN to established.
     TCP_CONNECT = 20, "extranet_tcp_connect_seconds", None, Microseconds, Gauge;
     /// From the query to its answer, connecting included where TCP is asked for.
@@ -538,7 +539,9 @@ mod tests {
         for (metric, bound_us) in buckets.into_iter().zip(SMOKEPING_BOUNDS_US) {
             let (name, text) = metric.info().unwrap().label.unwrap();
             assert_eq!(name, "le");
-            assert_eq!(text.parse::<f64>().unwrap(), bound_us as f64 / 1e6);
+            let bound = format!("{:e}", bound_us as f64 / 1e6);
+            let written: f64 = text.parse().unwrap();
+            assert_eq!(format!("{written:e}"), bound);
         }
     }
 

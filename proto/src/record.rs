@@ -227,6 +227,9 @@ closed_enum! {
         /// A certificate that a TLS server showed: labels `cert_no` (0 = its own, then as shown), `cn`, `issuer_cn`,
         /// `serial_no`, `fingerprint_sha256`.
         Certificate = 8 => "certificate",
+        /// Whoever answers echo requests with error messages: labels `offender` (its address), `icmp_type`, `icmp_code`. One
+        /// object for each check; defined again whenever a label changes.
+        IcmpError = 9 => "icmp_error",
         /// A kind that this build does not know, from a newer peer.
         Other = 255 => "other",
     }

@@ -34,6 +34,7 @@
 //!   themselves (multicast, link-local) passes without faults and is counted apart.
 //! - Layer 3 without Ethernet: no neighbour discovery; routes name the interface (`ip route add default dev up0`).
 //!   The kernel computes checksums in full for a TUN, so that nothing has to be switched off.
+//! - Every packet can be looked at: [`Forwarder::capture`] keeps copies of what comes out of the namespaces.
 //! - The interfaces' MTU is 1,500; a smaller one of the path is [`Faults::black_hole_above`], which tells nobody. For
 //!   an honest router set the MTU of a real interface behind it.
 
@@ -150,6 +151,23 @@ pub struct Counts {
     pub back: Flow,
 }
 
+/// A packet as it came out of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// Whether it came from the first end.
+    pub forth: bool,
+    /// Since the link was made.
+    pub at: Duration,
+    /// From the IP header on.
+    pub packet: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Capture {
+    room: usize,
+    packets: Vec<Captured>,
+}
+
 /// A link that runs until this is dropped.
 #[derive(Debug)]
 pub struct Forwarder {
@@ -160,14 +178,19 @@ pub struct Forwarder {
 #[derive(Debug)]
 struct Shared {
     lanes: Mutex<[Lane; 2]>,
+    capture: Mutex<Capture>,
     stop: AtomicBool,
     started: Instant,
 }
 
 impl Shared {
     fn lanes(&self) -> MutexGuard<'_, [Lane; 2]> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.lanes)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Forwarder {
@@ -177,6 +200,7 @@ impl Forwarder {
         let shared = Arc::new(Shared {
             // Directions that meet the same packets must not do the same to them.
             lanes: Mutex::new([Lane::new(seed), Lane::new(!seed)]),
+            capture: Mutex::default(),
             stop: AtomicBool::new(false),
             started: now(),
         });
@@ -219,6 +243,19 @@ impl Forwarder {
         for lane in self.shared.lanes().iter_mut() {
             lane.forget();
         }
+    }
+
+    /// Keeps a copy of the next packets, so many at most, the kernels' own talk included.
+    pub fn capture(&self, packets: usize) {
+        *locked(&self.shared.capture) = Capture {
+            room: packets,
+            packets: Vec::new(),
+        };
+    }
+
+    /// What was captured since then.
+    pub fn captured(&self) -> Vec<Captured> {
+        locked(&self.shared.capture).packets.clone()
     }
 
     fn set(&self, side: usize, faults: Faults) {
@@ -291,7 +328,16 @@ fn take_in(shared: &Shared, side: usize, end: &mut File, buffer: &mut [u8]) {
         match end.read(buffer) {
             Ok(length) => {
                 let now = shared.started.elapsed();
-                shared.lanes()[side].admit(now, &buffer[..length]);
+                let packet = &buffer[..length];
+                shared.lanes()[side].admit(now, packet);
+                let mut capture = locked(&shared.capture);
+                if capture.packets.len() < capture.room {
+                    capture.packets.push(Captured {
+                        forth: side == 0,
+                        at: now,
+                        packet: packet.to_vec(),
+                    });
+                }
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // Nothing more for now, or the namespace is gone and with it the interface.

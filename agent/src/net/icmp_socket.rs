@@ -12,14 +12,18 @@
 //! The kernel begins to stamp arrivals some milliseconds after the first socket of the machine asked for it, and until
 //! then stamps when a packet is read. A socket is therefore kept, not opened for each run.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
 use extranet_proto::assignment::Family;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
+use socket2::{Domain, Protocol, Socket, Type};
 
+use super::departure::Departing;
 use super::receive::{self, Origin};
 pub use super::receive::{ReceiveBuffer, Received};
 use super::refusal::{Refusal, errno_of};
@@ -38,6 +42,15 @@ pub enum Access {
     Datagram,
     /// Raw ICMP, which needs `CAP_NET_RAW`.
     Raw,
+}
+
+/// What all packets of a socket have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Way {
+    /// The device of a VRF, or an interface; empty = the default routing table.
+    pub device: String,
+    /// No fragment anywhere: `IP_PMTUDISC_PROBE`, `IPV6_PMTUDISC_PROBE` (ip(7)).
+    pub dont_fragment: bool,
 }
 
 /// A non-blocking ICMP socket.
@@ -68,6 +81,8 @@ pub struct Arrival<'a> {
 pub struct ErrorReport<'a> {
     /// Where the request was sent to.
     pub destination: IpAddr,
+    /// Who sent the error message.
+    pub offender: IpAddr,
     /// Type of the error message.
     pub kind: u8,
     /// Its code.
@@ -77,13 +92,12 @@ pub struct ErrorReport<'a> {
 }
 
 impl IcmpSocket {
-    /// Opens a datagram socket or, where that is not allowed, a raw one, in the routing table of `vrf` (empty = the
-    /// default).
-    pub fn open(family: Family, vrf: &str) -> Result<Self, Refusal> {
+    /// Opens a datagram socket or, where that is not allowed, a raw one.
+    pub fn open(family: Family, way: &Way) -> Result<Self, Refusal> {
         let socket = Self::open_with(family, Access::Datagram)
             .or_else(|_| Self::open_with(family, Access::Raw))
             .map_err(Refusal::of_open)?;
-        socket.set_up(vrf).map_err(Refusal::of_open)?;
+        socket.set_up(way).map_err(Refusal::of_open)?;
         Ok(socket)
     }
 
@@ -105,12 +119,15 @@ impl IcmpSocket {
         })
     }
 
-    fn set_up(&self, vrf: &str) -> Result<(), Errno> {
+    fn set_up(&self, way: &Way) -> Result<(), Errno> {
         let socket = &self.socket;
         let io = |result: std::io::Result<()>| result.map_err(|error| errno_of(&error));
         io(socket.set_nonblocking(true))?;
-        if !vrf.is_empty() {
-            io(socket.bind_device(Some(vrf.as_bytes())))?;
+        if !way.device.is_empty() {
+            io(socket.bind_device(Some(way.device.as_bytes())))?;
+        }
+        if way.dont_fragment {
+            self.forbid_fragments()?;
         }
         setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
         match self.family {
@@ -129,6 +146,23 @@ impl IcmpSocket {
             setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
         }
         setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER_BYTES)
+    }
+
+    /// "Don't fragment" set, and nothing believed of what the kernel remembers of the path: only a device that is too
+    /// narrow refuses a packet here.
+    fn forbid_fragments(&self) -> Result<(), Errno> {
+        let own = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
+        match self.family {
+            Family::V4 => {
+                let probe = Ipv4PathMtuDiscovery::PROBE;
+                set_ip_mtu_discover(&self.socket, probe).map_err(own)
+            }
+            Family::V6 => {
+                let probe = Ipv6PathMtuDiscovery::PROBE;
+                set_ipv6_mtu_discover(&self.socket, probe).map_err(own)?;
+                setsockopt(&self.socket, sockopt::Ipv6DontFrag, &true)
+            }
+        }
     }
 
     /// IP version.
@@ -150,13 +184,8 @@ impl IcmpSocket {
     ///
     /// An error may be one that another packet caused: the kernel keeps the last ICMP error of the socket for the next
     /// call, whatever it is for.
-    pub fn send(&self, message: &[u8], to: IpAddr) -> Result<(), Errno> {
-        let to = SockAddr::from(SocketAddr::new(to, 0));
-        match self.socket.send_to(message, &to) {
-            // ICMP is sent whole or not at all.
-            Ok(_) => Ok(()),
-            Err(error) => Err(errno_of(&error)),
-        }
+    pub fn send(&self, message: &[u8], to: IpAddr, how: &Departing) -> Result<(), Errno> {
+        how.send(&self.socket, message, to)
     }
 
     /// Takes the next message from the receive queue.
@@ -202,10 +231,11 @@ impl IcmpSocket {
             Origin::Network {
                 kind,
                 code,
+                offender,
                 destination,
-                ..
             } => Received::Item(ErrorReport {
                 destination,
+                offender,
                 kind,
                 code,
                 quoted: error.quoted,

@@ -5,6 +5,9 @@
 //! the two moves with a step and with nothing else: it is taken with each packet, and a sample across a step is
 //! discarded.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 
@@ -55,6 +58,37 @@ impl ClockOffset {
     pub const fn stepped_until(self, later: Self) -> bool {
         let tolerance_ns = STEP_NS + self.uncertainty_ns + later.uncertainty_ns;
         (later.offset_ns - self.offset_ns).abs() > tolerance_ns
+    }
+}
+
+/// The clock that packets are stamped by. A test may shift it as if somebody set the clock of the machine; clones are
+/// shifted together.
+#[derive(Debug, Clone, Default)]
+pub struct PacketClock(Arc<AtomicI64>);
+
+impl PacketClock {
+    /// Somebody sets the clock, by so many ns.
+    pub fn step(&self, by_ns: i64) {
+        self.0.fetch_add(by_ns, Ordering::Relaxed);
+    }
+
+    /// The system clock, ns since 1970.
+    pub fn real_ns(&self) -> i64 {
+        self.shifted(real_ns())
+    }
+
+    /// The system clock against the boot clock.
+    pub fn offset(&self) -> ClockOffset {
+        let now = ClockOffset::now();
+        ClockOffset {
+            offset_ns: self.shifted(now.offset_ns),
+            ..now
+        }
+    }
+
+    /// A time stamp of the kernel, ns since 1970.
+    pub fn shifted(&self, ns: i64) -> i64 {
+        ns.saturating_add(self.0.load(Ordering::Relaxed))
     }
 }
 

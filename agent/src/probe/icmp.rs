@@ -1,61 +1,78 @@
 //! ICMP echo: one engine for all targets.
 //!
-//! One socket per family and VRF, never one per target or packet. What matters, and where it is done:
+//! One socket per family and way out (VRF or interface, fragments allowed or not), never one per target or packet. What
+//! matters, and where it is done:
 //!
 //! - times: departure read just before the packet is handed to the kernel, arrival stamped by the kernel, so that a
-//!   busy runtime does not lengthen a round trip ([`crate::net::stamp`], `port`);
+//!   busy runtime does not lengthen a round trip; none across a step of the clock ([`crate::net::stamp`], `port`);
 //! - identity: a token in the payload, not the 16 bits of the header (`token`);
 //! - errors: "unreachable" and the like come through the socket's error queue with the packet they are about, and make
 //!   an outcome at once, where others wait for the timeout (`port`, [`crate::packet::trouble`]);
 //! - what became of each request of a run (`burst`), and all that came to nothing, counted (`counts`);
+//! - what comes after the end of a run, told with the next one; buckets that grow from run to run (`track`);
 //! - pace: the packets of all runs together keep a minimum distance (`pacer`).
 //!
-//! A run ends when every request was answered or failed, at its deadline at the latest. It is [`Outcome::Ok`] if there
-//! was any reply: how much loss is too much is for the collector to say.
+//! A burst ends when every request was answered or failed, at its deadline at the latest; a train lasts as long as its
+//! interval. A run is [`Ok`](extranet_proto::record::Outcome::Ok) if there was any reply: how much loss is too much is for the collector to say.
+//! Replies that the queue of our own socket dropped are not taken for loss of the path (`burst`, `Summary::forgive`).
 
 mod burst;
 mod counts;
+mod histogram;
 mod pacer;
 mod port;
 mod token;
+mod track;
+mod values;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use extranet_proto::assignment::{Family, IcmpProbe};
+use extranet_proto::assignment::{Check, Family, IcmpProbe};
+use extranet_proto::id::ObjectId;
 use extranet_proto::metric;
-use extranet_proto::record::{Outcome, Value};
+use extranet_proto::record::{Definition, ObjectKind, Value};
 use extranet_proto::wire;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::burst::{Burst, Summary};
+use self::burst::{Burst, Summary, Trouble};
 use self::counts::Counters;
 pub use self::counts::Counts;
 use self::pacer::Pacer;
-use self::port::{Port, Scratch};
-use super::{Measured, Run, micros, own_value};
-use crate::net::icmp_socket::{Access, IcmpSocket};
+use self::port::{Patience, Port, Registered, Scratch, ip_bytes};
+use self::track::{Track, Tracks};
+use super::{Measured, ObjectIds, Run, Traffic};
+use crate::net::departure::Departing;
+use crate::net::icmp_socket::{Access, IcmpSocket, Way};
+use crate::net::kernel_counts::wrong_checksums;
 use crate::net::refusal::Refusal;
+use crate::net::stamp::PacketClock;
+use crate::packet::icmp::HEADER_BYTES;
 use crate::shell::spawn_named;
 
 /// The echo engine; cheap to clone. Its sockets are closed with the last clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Engine(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     open: Mutex<Vec<OpenPort>>,
     pacer: Pacer,
+    tracks: Tracks,
+    objects: ObjectIds,
+    clock: PacketClock,
     counters: Arc<Counters>,
+    /// The kernel's count of wrong checksums when this engine was made.
+    wrong_checksums_before: u64,
 }
 
-/// A port in use. Few: two for each VRF, so a list is searched.
+/// A port in use. Few: two for each way out, so a list is searched.
 #[derive(Debug)]
 struct OpenPort {
     family: Family,
-    vrf: String,
-    /// The index of the VRF device when the socket was bound to it: a device that was made again has another.
+    way: Way,
+    /// The index of the device when the socket was bound to it: a device that was made again has another.
     device: Option<u32>,
     port: Arc<Port>,
     /// Dropping it ends the task that reads the socket.
@@ -64,21 +81,84 @@ struct OpenPort {
 
 impl Engine {
     /// Opens nothing yet: a socket is opened by the first run that needs it.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(objects: ObjectIds) -> Self {
+        Self(Arc::new(Inner {
+            open: Mutex::default(),
+            pacer: Pacer::default(),
+            tracks: Tracks::default(),
+            objects,
+            clock: PacketClock::default(),
+            counters: Arc::default(),
+            wrong_checksums_before: wrong_checksums(),
+        }))
     }
 
-    /// One burst of echo requests.
+    /// The clock of its packets.
+    pub fn clock(&self) -> &PacketClock {
+        &self.0.clock
+    }
+
+    /// One burst or train of echo requests.
     pub async fn run(&self, run: &Run<'_>, probe: &IcmpProbe) -> Measured {
         let started = Instant::now();
-        let port = match self.port(Family::of(run.address), run.vrf) {
+        let family = Family::of(run.address);
+        let way = Way {
+            device: if probe.interface.is_empty() {
+                run.vrf.to_owned()
+            } else {
+                probe.interface.clone()
+            },
+            dont_fragment: probe.dont_fragment,
+        };
+        let port = match self.port(family, &way) {
             Ok(port) => port,
             Err(refusal) => {
                 return Measured::not_measured(refusal.reason, started.elapsed());
             }
         };
-        let burst = Arc::new(Burst::new(run.address, probe.packets, probe.payload_bytes));
+        let departing = Departing {
+            dscp: probe.dscp,
+            hop_limit: probe.hop_limit,
+            source: probe.source,
+        };
+        let burst = Burst::new(run.address, probe.packets, probe.payload_bytes, departing);
+        let burst = Arc::new(burst);
         let registered = port.register(Arc::clone(&burst));
+        self.send_all(run, probe, &registered, started).await;
+        if tokio::time::timeout_at(run.deadline, burst.settled())
+            .await
+            .is_err()
+        {
+            // Where the runtime is late with everything, replies that were in time wait in the socket.
+            registered.catch_up();
+        }
+        let key = (run.check.id, run.address);
+        let mut track = self.0.tracks.take(key);
+        let before = track.last.take().map(|last| last.take_stragglers());
+        let mut summary = burst.summary(before.unwrap_or_default());
+        summary.forgive(registered.overflowed());
+        track.last = Some(registered);
+        let measured = self.measured(run.check, probe, &summary, &mut track, started.elapsed());
+        self.0.tracks.put(key, track);
+        let message = HEADER_BYTES + usize::from(probe.payload_bytes);
+        measured.costing(Traffic {
+            sent: summary.handed_over * ip_bytes(family, message),
+            received: summary.stragglers.received_bytes,
+        })
+    }
+
+    async fn send_all(
+        &self,
+        run: &Run<'_>,
+        probe: &IcmpProbe,
+        registered: &Registered,
+        started: Instant,
+    ) {
+        let patience = if probe.steady {
+            Patience::For(run.check.timeout)
+        } else {
+            Patience::Until(run.deadline)
+        };
         let mut scratch = Scratch::default();
         for index in 0..probe.packets {
             let planned = started + probe.packet_interval * u32::from(index);
@@ -89,17 +169,45 @@ impl Engine {
             if Instant::now() >= run.deadline {
                 break;
             }
-            registered.send(index, run.deadline, &mut scratch).await;
+            // After a suspend the requests of a train must not leave all at once.
+            if probe.steady && Instant::now() >= planned + probe.packet_interval {
+                registered.leave_out(index);
+                continue;
+            }
+            registered.send(index, patience, &mut scratch).await;
         }
-        if tokio::time::timeout_at(run.deadline, burst.settled())
-            .await
-            .is_err()
-        {
-            // Where the runtime is late with everything, replies that were in time wait in the socket.
-            registered.catch_up();
+    }
+
+    /// The result, with what is counted from run to run.
+    fn measured(
+        &self,
+        check: &Check,
+        probe: &IcmpProbe,
+        summary: &Summary,
+        track: &mut Track,
+        duration: Duration,
+    ) -> Measured {
+        if probe.histogram {
+            let round_trips = summary.round_trips.iter().flatten().copied();
+            track.histogram.add(summary.sent, round_trips);
         }
-        drop(registered);
-        measured(&burst.summary(), started.elapsed())
+        let histogram = probe.histogram.then_some(&track.histogram);
+        let definition = summary.trouble.map(|trouble| {
+            let object = *track
+                .trouble
+                .get_or_insert_with(|| self.0.objects.allocate());
+            definition(check, object, trouble)
+        });
+        let errors = definition.as_ref().map(|definition| Value {
+            metric: metric::ICMP_ERRORS,
+            object: definition.object,
+            raw: summary.errors,
+        });
+        let mut measured = values::measured(summary, histogram, errors, duration);
+        if errors.is_some_and(|errors| measured.values.contains(&errors)) {
+            measured.definitions.extend(definition);
+        }
+        measured
     }
 
     /// What the machine allows now.
@@ -131,16 +239,18 @@ impl Engine {
 
     /// What the engine counted since the process started.
     pub fn counts(&self) -> Counts {
-        self.0.counters.read()
+        let mut counts = self.0.counters.read();
+        counts.bad_checksums = wrong_checksums().saturating_sub(self.0.wrong_checksums_before);
+        counts
     }
 
-    /// The port of a family and VRF, opened if need be.
-    fn port(&self, family: Family, vrf: &str) -> Result<Arc<Port>, Refusal> {
-        let device = device_of(vrf);
+    /// The port of a family and way out, opened if need be.
+    fn port(&self, family: Family, way: &Way) -> Result<Arc<Port>, Refusal> {
+        let device = index_of(&way.device);
         let mut open = locked(&self.0.open);
         let known = open
             .iter()
-            .position(|entry| entry.family == family && entry.vrf == vrf);
+            .position(|entry| entry.family == family && entry.way == *way);
         if let Some(position) = known {
             if let Some(entry) = open.get(position).filter(|entry| entry.device == device) {
                 return Ok(Arc::clone(&entry.port));
@@ -148,7 +258,8 @@ impl Engine {
             // The device is gone or another one now: so is the socket that was bound to it.
             open.swap_remove(position);
         }
-        let port = Arc::new(Port::open(family, vrf, Arc::clone(&self.0.counters))?);
+        let (clock, counters) = (self.0.clock.clone(), Arc::clone(&self.0.counters));
+        let port = Arc::new(Port::open(family, way, clock, counters)?);
         let (keeps_open, is_open) = watch::channel(());
         let reader = Arc::clone(&port);
         // Dropping the handle detaches the task; it ends with `keeps_open`.
@@ -159,12 +270,30 @@ impl Engine {
         }));
         open.push(OpenPort {
             family,
-            vrf: vrf.to_owned(),
+            way: way.clone(),
             device,
             port: Arc::clone(&port),
             _keeps_open: keeps_open,
         });
         Ok(port)
+    }
+}
+
+/// What stands for the last error message of a run.
+fn definition(check: &Check, object: ObjectId, trouble: Trouble) -> Definition {
+    let labels = [
+        ("offender", trouble.offender.to_string()),
+        ("icmp_type", trouble.kind.to_string()),
+        ("icmp_code", trouble.code.to_string()),
+    ];
+    Definition {
+        object,
+        check: check.id,
+        kind: ObjectKind::IcmpError,
+        labels: labels
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
     }
 }
 
@@ -175,12 +304,12 @@ async fn wait_until(moment: Instant) {
     }
 }
 
-/// The index of a VRF's device; `None` for the default routing table, or if it is not there.
-fn device_of(vrf: &str) -> Option<u32> {
-    if vrf.is_empty() {
+/// The index of a device; `None` for no device, or if it is not there.
+fn index_of(device: &str) -> Option<u32> {
+    if device.is_empty() {
         return None;
     }
-    nix::net::if_::if_nametoindex(vrf).ok()
+    nix::net::if_::if_nametoindex(device).ok()
 }
 
 /// Whether the kernel lets this process open such a socket, in any family.
@@ -199,140 +328,8 @@ fn has(family: Family) -> bool {
     socket2::Socket::new(domain, socket2::Type::DGRAM, None).is_ok()
 }
 
-/// The result of a run. Values that are not known are not there: no reply, no round trip.
-fn measured(summary: &Summary, duration: Duration) -> Measured {
-    if summary.received == 0 && summary.refusal.outcome == Outcome::NotMeasured {
-        return Measured::not_measured(summary.refusal.reason, duration);
-    }
-    let mut values = vec![
-        own_value(metric::ICMP_SENT, summary.sent),
-        own_value(metric::ICMP_RECEIVED, summary.received),
-    ];
-    values.extend(round_trip_values(&summary.round_trips));
-    if let Some(hop_limit) = summary.hop_limit {
-        values.push(own_value(metric::ICMP_HOP_LIMIT, u64::from(hop_limit)));
-    }
-    values.push(own_value(metric::ICMP_DUPLICATES, summary.duplicates));
-    if summary.received > 0 {
-        Measured::ok(duration, values)
-    } else {
-        Measured::failed(summary.refusal.reason, duration, values)
-    }
-}
-
-/// Minimum, mean, maximum and jitter: the mean absolute difference of the round trips of consecutive requests, both of
-/// which were answered (RFC 3393 section 4.5); a single round trip has none.
-fn round_trip_values(round_trips: &[Option<Duration>]) -> Vec<Value> {
-    let known = || round_trips.iter().flatten().copied();
-    let mut values = Vec::new();
-    let (Some(min), Some(avg), Some(max)) = (known().min(), mean(known()), known().max()) else {
-        return values;
-    };
-    values.push(own_value(metric::ICMP_RTT_MIN, micros(min)));
-    values.push(own_value(metric::ICMP_RTT_AVG, micros(avg)));
-    values.push(own_value(metric::ICMP_RTT_MAX, micros(max)));
-    let differences = round_trips.windows(2).filter_map(|pair| match pair {
-        [Some(before), Some(after)] => Some(before.abs_diff(*after)),
-        _ => None,
-    });
-    if let Some(jitter) = mean(differences) {
-        values.push(own_value(metric::ICMP_JITTER, micros(jitter)));
-    }
-    values
-}
-
-fn mean(durations: impl Iterator<Item = Duration>) -> Option<Duration> {
-    let (sum, count) = durations.fold((Duration::ZERO, 0_u32), |(sum, count), duration| {
-        (sum + duration, count + 1)
-    });
-    sum.checked_div(count)
-}
-
 /// Locks a mutex. What they guard here is whole between any two statements, so a panic of another holder leaves
 /// nothing half done.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use extranet_proto::metric::Metric;
-    use extranet_proto::record::Reason;
-
-    use super::*;
-
-    fn summary(round_trips_us: &[Option<u64>]) -> Summary {
-        let received = round_trips_us.iter().flatten().count();
-        Summary {
-            sent: round_trips_us.len() as u64,
-            received: received as u64,
-            duplicates: 2,
-            hop_limit: (received > 0).then_some(61),
-            round_trips: round_trips_us
-                .iter()
-                .map(|us| us.map(Duration::from_micros))
-                .collect(),
-            refusal: Refusal::failed(Reason::Timeout),
-        }
-    }
-
-    fn values(measured: &Measured) -> Vec<(Metric, u64)> {
-        measured
-            .values
-            .iter()
-            .map(|value| (value.metric, value.raw))
-            .collect()
-    }
-
-    #[test]
-    fn a_burst_becomes_eight_values() {
-        let summary = summary(&[Some(100), Some(140), None, Some(50), Some(60)]);
-        let measured = measured(&summary, Duration::from_millis(7));
-        assert_eq!(measured.outcome, Outcome::Ok);
-        assert_eq!(measured.duration, Duration::from_millis(7));
-        // Jitter over (100, 140) and (50, 60) only.
-        let expected = [
-            (metric::ICMP_SENT, 5),
-            (metric::ICMP_RECEIVED, 4),
-            (metric::ICMP_RTT_MIN, 50),
-            (metric::ICMP_RTT_AVG, 87),
-            (metric::ICMP_RTT_MAX, 140),
-            (metric::ICMP_JITTER, 25),
-            (metric::ICMP_HOP_LIMIT, 61),
-            (metric::ICMP_DUPLICATES, 2),
-        ];
-        assert_eq!(values(&measured), expected);
-    }
-
-    #[test]
-    fn what_is_not_known_is_not_there() {
-        let lost = measured(&summary(&[None, None]), Duration::ZERO);
-        assert_eq!(
-            (lost.outcome, lost.reason),
-            (Outcome::Failed, Reason::Timeout)
-        );
-        let expected = [
-            (metric::ICMP_SENT, 2),
-            (metric::ICMP_RECEIVED, 0),
-            (metric::ICMP_DUPLICATES, 2),
-        ];
-        assert_eq!(values(&lost), expected);
-
-        let single = measured(&summary(&[Some(9)]), Duration::ZERO);
-        assert!(
-            single
-                .values
-                .iter()
-                .all(|value| value.metric != metric::ICMP_JITTER)
-        );
-    }
-
-    #[test]
-    fn what_could_not_be_sent_has_no_values() {
-        let mut summary = summary(&[None]);
-        summary.refusal = Refusal::not_measured(Reason::NoAddress);
-        let measured = measured(&summary, Duration::ZERO);
-        assert_eq!(measured.outcome, Outcome::NotMeasured);
-        assert!(measured.values.is_empty());
-    }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use extranet_agent::probe::Traffic;
 use extranet_agent::shell::spawn_named;
 use extranet_proto::assignment::{IcmpProbe, Probe};
 use extranet_proto::metric;
@@ -59,7 +60,17 @@ fn loopback_of_the_machine_answers() {
             assert_all_answered(&measured, 3);
             assert_eq!(value(&measured, metric::ICMP_HOP_LIMIT), Some(64));
             assert_eq!(value(&measured, metric::ICMP_DUPLICATES), Some(0));
-            assert_eq!(measured.values.len(), 8);
+            assert_eq!(measured.values.len(), 9);
+            let packet = if address == "::1" {
+                40 + 8 + 56
+            } else {
+                20 + 8 + 56
+            };
+            let traffic = Traffic {
+                sent: 3 * packet,
+                received: 3 * packet,
+            };
+            assert_eq!(measured.traffic, traffic);
         }
     });
 }
@@ -98,21 +109,21 @@ fn every_refusal_on_the_way_has_its_reason_at_once() {
         router.sysctl("ipv4/neigh/r1/retrans_time_ms", quick);
         router.sysctl("ipv6/neigh/r1/retrans_time_ms", quick);
         let expected = [
-            ("10.79.0.1", Reason::HostUnreachable),
-            ("10.79.0.2", Reason::Prohibited),
-            ("10.80.0.1", Reason::NetworkUnreachable),
-            ("10.78.0.99", Reason::HostUnreachable),
-            ("10.81.0.1", Reason::TimeExceeded),
-            ("fd79::1", Reason::NetworkUnreachable),
-            ("fd79::2", Reason::Prohibited),
-            ("fd80::1", Reason::NetworkUnreachable),
-            ("fd78::99", Reason::HostUnreachable),
-            ("fd81::1", Reason::TimeExceeded),
+            ("10.79.0.1", Reason::HostUnreachable, "10.77.0.254"),
+            ("10.79.0.2", Reason::Prohibited, "10.77.0.254"),
+            ("10.80.0.1", Reason::NetworkUnreachable, "10.77.0.254"),
+            ("10.78.0.99", Reason::HostUnreachable, "10.77.0.254"),
+            ("10.81.0.1", Reason::TimeExceeded, "10.78.0.2"),
+            ("fd79::1", Reason::NetworkUnreachable, "fd77::fe"),
+            ("fd79::2", Reason::Prohibited, "fd77::fe"),
+            ("fd80::1", Reason::NetworkUnreachable, "fd77::fe"),
+            ("fd78::99", Reason::HostUnreachable, "fd77::fe"),
+            ("fd81::1", Reason::TimeExceeded, "fd78::2"),
         ];
         laboratory.site.run(move || {
             block_on(async {
                 let probes = probes();
-                for (address, reason) in expected {
+                for (address, reason, offender) in expected {
                     let measured = measure(&probes, echoes(1), address, AMPLE).await;
                     assert_eq!(
                         (measured.outcome, measured.reason),
@@ -122,6 +133,9 @@ fn every_refusal_on_the_way_has_its_reason_at_once() {
                     assert_eq!(value(&measured, metric::ICMP_SENT), Some(1));
                     assert_eq!(value(&measured, metric::ICMP_RECEIVED), Some(0));
                     assert_eq!(value(&measured, metric::ICMP_RTT_AVG), None);
+                    assert_eq!(value(&measured, metric::ICMP_ERRORS), Some(1));
+                    let offender = ("offender".to_owned(), offender.to_owned());
+                    assert_eq!(measured.definitions[0].labels[0], offender, "{address}");
                     assert!(
                         measured.duration < AMPLE / 2,
                         "{address} waited for nothing"
@@ -179,6 +193,41 @@ fn a_packet_too_big_for_the_path_says_so_until_the_kernel_knows_the_path() {
                     );
                     let second = measure(&probes, big(), address, AMPLE).await;
                     assert_all_answered(&second, 1);
+                }
+            });
+        });
+    }
+}
+
+#[test]
+fn with_dont_fragment_a_packet_too_big_says_so_each_time() {
+    for datagram in [true, false] {
+        let laboratory = Laboratory::new();
+        laboratory.site.allow_datagram_icmp(datagram);
+        laboratory.router.ip("link set r1 mtu 1300");
+        laboratory.far.ip("link set b0 mtu 1300");
+        laboratory.site.run(|| {
+            block_on(async {
+                let whole = |bytes: u16| {
+                    Probe::Icmp(IcmpProbe {
+                        packets: 1,
+                        payload_bytes: bytes,
+                        dont_fragment: true,
+                        ..IcmpProbe::default()
+                    })
+                };
+                let probes = probes();
+                for (address, header) in [("10.78.0.2", 28), ("fd78::2", 48)] {
+                    for _ in 0..3 {
+                        let big = measure(&probes, whole(1_301 - header), address, AMPLE).await;
+                        assert_eq!(
+                            (big.outcome, big.reason),
+                            (Outcome::Failed, Reason::PacketTooBig),
+                            "{address}"
+                        );
+                    }
+                    let fits = measure(&probes, whole(1_300 - header), address, AMPLE).await;
+                    assert_all_answered(&fits, 1);
                 }
             });
         });

@@ -9,6 +9,8 @@
 //!  Unsent                   (this machine refused)
 //! ```
 //!
+//! What comes after the run has ended is still written in here, and is told with the next run of the check.
+//!
 //! No clock and no socket in here: times come with the packets.
 
 use std::net::IpAddr;
@@ -19,6 +21,7 @@ use extranet_proto::record::{Outcome, Reason};
 use tokio::sync::Notify;
 
 use super::locked;
+use crate::net::departure::Departing;
 use crate::net::refusal::Refusal;
 use crate::net::stamp::ClockOffset;
 
@@ -70,13 +73,54 @@ enum Fate {
 struct Packet {
     departure: Option<Departure>,
     fate: Fate,
+    /// Whether a reply came too late.
+    late: bool,
 }
 
 #[derive(Debug)]
 struct State {
     packets: Vec<Packet>,
-    duplicates: u64,
+    /// The run is over: whatever comes now is late.
+    ended: bool,
+    reordered: u64,
+    /// Highest request that was answered.
+    highest: Option<u16>,
     hop_limit: Option<u8>,
+    errors: u64,
+    trouble: Option<Trouble>,
+    stragglers: Stragglers,
+}
+
+/// What may come at any time, also after the end of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Stragglers {
+    /// Replies that came again.
+    pub(super) duplicates: u64,
+    /// Replies that came too late, once each.
+    pub(super) late: u64,
+    /// All that was received, bytes of IP packets.
+    pub(super) received_bytes: u64,
+}
+
+impl Stragglers {
+    fn and(self, other: Self) -> Self {
+        Self {
+            duplicates: self.duplicates + other.duplicates,
+            late: self.late + other.late,
+            received_bytes: self.received_bytes + other.received_bytes,
+        }
+    }
+}
+
+/// An error message about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// Who sent it.
+    pub(super) offender: IpAddr,
+    /// Its type.
+    pub(super) kind: u8,
+    /// Its code.
+    pub(super) code: u8,
 }
 
 /// The requests of one run. The run writes departures, whoever reads the socket writes what came back.
@@ -86,6 +130,8 @@ pub(super) struct Burst {
     pub(super) destination: IpAddr,
     /// How long the payload is, bytes.
     pub(super) payload_bytes: usize,
+    /// How the requests leave.
+    pub(super) departing: Departing,
     packets: u16,
     state: Mutex<State>,
     changed: Notify,
@@ -96,10 +142,20 @@ pub(super) struct Burst {
 pub(super) struct Summary {
     /// Requests sent, or refused for a reason that lies with the path: like ping, which counts those as sent.
     pub(super) sent: u64,
+    /// Requests that the kernel took.
+    pub(super) handed_over: u64,
+    /// Requests of which nothing was heard, not even too late.
+    pub(super) silent: u64,
     /// Replies in time, duplicates not counted.
     pub(super) received: u64,
-    /// Replies that came again.
-    pub(super) duplicates: u64,
+    /// Requests that an error message was about.
+    pub(super) errors: u64,
+    /// The last one.
+    pub(super) trouble: Option<Trouble>,
+    /// Replies that came after one to a later request (RFC 4737 section 3.3: duplicates do not count).
+    pub(super) reordered: u64,
+    /// Of this run until now, and of the one before since it was told of.
+    pub(super) stragglers: Stragglers,
     /// Of the last reply.
     pub(super) hop_limit: Option<u8>,
     /// By request; `None` = no reply, or no round trip known.
@@ -110,19 +166,31 @@ pub(super) struct Summary {
 
 impl Burst {
     /// A burst of which nothing was sent yet.
-    pub(super) fn new(destination: IpAddr, packets: u16, payload_bytes: u16) -> Self {
+    pub(super) fn new(
+        destination: IpAddr,
+        packets: u16,
+        payload_bytes: u16,
+        departing: Departing,
+    ) -> Self {
         let planned = Packet {
             departure: None,
             fate: Fate::Planned,
+            late: false,
         };
         Self {
             destination,
             payload_bytes: usize::from(payload_bytes),
+            departing,
             packets,
             state: Mutex::new(State {
                 packets: vec![planned; usize::from(packets)],
-                duplicates: 0,
+                ended: false,
+                reordered: 0,
+                highest: None,
                 hop_limit: None,
+                errors: 0,
+                trouble: None,
+                stragglers: Stragglers::default(),
             }),
             changed: Notify::new(),
         }
@@ -150,36 +218,31 @@ impl Burst {
     /// A reply to a request came.
     pub(super) fn answered(&self, index: u16, answer: Answer) -> Verdict {
         let verdict = self.with(index, |packet, state| {
-            if let Fate::Answered { .. } = packet.fate {
-                state.duplicates += 1;
-                return Verdict::Duplicate;
+            let verdict = state.judge(packet, answer);
+            match verdict {
+                Verdict::Received | Verdict::ReceivedAcrossStep => {
+                    if state.highest.is_some_and(|highest| highest > index) {
+                        state.reordered += 1;
+                    } else {
+                        state.highest = Some(index);
+                    }
+                    state.hop_limit = answer.hop_limit.or(state.hop_limit);
+                }
+                Verdict::Duplicate => state.stragglers.duplicates += 1,
+                Verdict::Late => state.stragglers.late += 1,
             }
-            let Some(departure) = packet.departure else {
-                // A reply to what was never sent: its token was guessed or copied.
-                return Verdict::Late;
-            };
-            let stepped = departure.clock.stepped_until(answer.clock);
-            // The kernel's clock and ours are one, so without a step a negative round trip cannot be; it would be no
-            // measurement either.
-            let round_trip = u64::try_from(answer.real_ns.saturating_sub(departure.real_ns))
-                .ok()
-                .filter(|_| !stepped)
-                .map(Duration::from_nanos);
-            if round_trip.is_some_and(|round_trip| round_trip > departure.allowed) {
-                return Verdict::Late;
-            }
-            packet.fate = Fate::Answered { round_trip };
-            state.hop_limit = answer.hop_limit.or(state.hop_limit);
-            match round_trip {
-                Some(_) => Verdict::Received,
-                None => Verdict::ReceivedAcrossStep,
-            }
+            verdict
         });
         self.changed.notify_one();
         verdict.unwrap_or(Verdict::Late)
     }
 
-    /// An error message about a request came, or a reply that does not count. Returns whether it was news.
+    /// Bytes of IP packets were received because of this burst.
+    pub(super) fn received_bytes(&self, bytes: u64) {
+        locked(&self.state).stragglers.received_bytes += bytes;
+    }
+
+    /// A reply came that does not count. Returns whether its request was still waiting.
     pub(super) fn failed(&self, index: u16, reason: Reason) -> bool {
         let news = self.with(index, |packet, _| {
             let waiting = matches!(packet.fate, Fate::Sent);
@@ -190,6 +253,22 @@ impl Burst {
         });
         self.changed.notify_one();
         news.unwrap_or(false)
+    }
+
+    /// An error message about a request came. Returns whether its request was still waiting.
+    pub(super) fn troubled(&self, index: u16, reason: Reason, trouble: Trouble) -> bool {
+        let news = self.failed(index, reason);
+        if news {
+            let mut state = locked(&self.state);
+            state.errors += 1;
+            state.trouble = Some(trouble);
+        }
+        news
+    }
+
+    /// The run is over: what came since it was told of last. To be called once, with [`Burst::summary`] before.
+    pub(super) fn take_stragglers(&self) -> Stragglers {
+        std::mem::take(&mut locked(&self.state).stragglers)
     }
 
     /// Returns when nothing more is to come: every request was answered, failed or refused. Cancel safe.
@@ -206,13 +285,20 @@ impl Burst {
             .all(|packet| !matches!(packet.fate, Fate::Planned | Fate::Sent))
     }
 
-    /// What became of it, as far as is known now.
-    pub(super) fn summary(&self) -> Summary {
-        let state = locked(&self.state);
+    /// What became of it. Ends the run; `before` is what came of the run before this one since its end.
+    pub(super) fn summary(&self, before: Stragglers) -> Summary {
+        let stragglers = self.take_stragglers().and(before);
+        let mut state = locked(&self.state);
+        state.ended = true;
         let mut summary = Summary {
             sent: 0,
+            handed_over: 0,
+            silent: 0,
             received: 0,
-            duplicates: state.duplicates,
+            errors: state.errors,
+            trouble: state.trouble,
+            reordered: state.reordered,
+            stragglers,
             hop_limit: state.hop_limit,
             round_trips: Vec::with_capacity(state.packets.len()),
             refusal: Refusal::failed(Reason::Timeout),
@@ -222,13 +308,16 @@ impl Burst {
             let mut sample = None;
             match packet.fate {
                 Fate::Planned => {}
-                Fate::Sent => summary.sent += 1,
+                Fate::Sent => {
+                    summary.handed_over += 1;
+                    summary.silent += u64::from(!packet.late);
+                }
                 Fate::Failed(reason) => {
-                    summary.sent += 1;
+                    summary.handed_over += 1;
                     summary.refusal = Refusal::failed(reason);
                 }
                 Fate::Answered { round_trip } => {
-                    summary.sent += 1;
+                    summary.handed_over += 1;
                     summary.received += 1;
                     sample = round_trip;
                 }
@@ -240,6 +329,7 @@ impl Burst {
             }
             summary.round_trips.push(sample);
         }
+        summary.sent += summary.handed_over;
         // Only a burst of which nothing at all could be sent says nothing about the target.
         if summary.sent == 0 {
             summary.refusal = unsent.unwrap_or(Refusal::not_measured(Reason::LocalError));
@@ -258,6 +348,48 @@ impl Burst {
     }
 }
 
+impl State {
+    fn judge(&self, packet: &mut Packet, answer: Answer) -> Verdict {
+        if packet.late || matches!(packet.fate, Fate::Answered { .. }) {
+            return Verdict::Duplicate;
+        }
+        let Some(departure) = packet.departure.filter(|_| !self.ended) else {
+            // Without a departure it is a reply to what was never sent: its token was guessed or copied.
+            packet.late = packet.departure.is_some();
+            return Verdict::Late;
+        };
+        let stepped = departure.clock.stepped_until(answer.clock);
+        // The kernel's clock and ours are one, so without a step a negative round trip cannot be; it would be no
+        // measurement either.
+        let round_trip = u64::try_from(answer.real_ns.saturating_sub(departure.real_ns))
+            .ok()
+            .filter(|_| !stepped)
+            .map(Duration::from_nanos);
+        if round_trip.is_some_and(|round_trip| round_trip > departure.allowed) {
+            packet.late = true;
+            return Verdict::Late;
+        }
+        packet.fate = Fate::Answered { round_trip };
+        match round_trip {
+            Some(_) => Verdict::Received,
+            None => Verdict::ReceivedAcrossStep,
+        }
+    }
+}
+
+impl Summary {
+    /// Takes back what this machine may have lost itself: so many packets were dropped by the receive queue while the
+    /// run was going on, and any of them may have been a reply to it. The path is not blamed for those.
+    pub(super) fn forgive(&mut self, dropped: u64) {
+        let forgiven = dropped.min(self.silent);
+        self.silent -= forgiven;
+        self.sent -= forgiven;
+        if self.sent == 0 && forgiven > 0 {
+            self.refusal = Refusal::not_measured(Reason::LocalError);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -270,7 +402,8 @@ mod tests {
     };
 
     fn burst(packets: u16) -> Burst {
-        Burst::new(IpAddr::V4(Ipv4Addr::LOCALHOST), packets, 56)
+        let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Burst::new(localhost, packets, 56, Departing::default())
     }
 
     fn leave(burst: &Burst, index: u16) {
@@ -292,6 +425,10 @@ mod tests {
         }
     }
 
+    fn summary(burst: &Burst) -> Summary {
+        burst.summary(Stragglers::default())
+    }
+
     #[test]
     fn replies_are_received_duplicate_or_late() {
         let burst = burst(2);
@@ -300,18 +437,88 @@ mod tests {
         assert_eq!(burst.answered(0, answer(250)), Verdict::Received);
         assert_eq!(burst.answered(0, answer(300)), Verdict::Duplicate);
         assert_eq!(burst.answered(1, answer(10_001)), Verdict::Late);
+        assert_eq!(burst.answered(1, answer(10_002)), Verdict::Duplicate);
         assert_eq!(burst.answered(7, answer(1)), Verdict::Late, "never planned");
-        let summary = burst.summary();
-        assert_eq!(
-            (summary.sent, summary.received, summary.duplicates),
-            (2, 1, 1)
-        );
+        let summary = summary(&burst);
+        assert_eq!((summary.sent, summary.received, summary.silent), (2, 1, 0));
+        let expected = Stragglers {
+            duplicates: 2,
+            late: 1,
+            received_bytes: 0,
+        };
+        assert_eq!(summary.stragglers, expected);
         assert_eq!(
             summary.round_trips,
             [Some(Duration::from_micros(250)), None]
         );
         assert_eq!(summary.refusal, Refusal::failed(Reason::Timeout));
         assert_eq!(summary.hop_limit, Some(64));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_told_with_the_next_run() {
+        let first = burst(2);
+        leave(&first, 0);
+        leave(&first, 1);
+        first.answered(0, answer(1));
+        assert_eq!(summary(&first).stragglers, Stragglers::default());
+        // In time by its stamp, but the run has been reported.
+        assert_eq!(first.answered(1, answer(2)), Verdict::Late);
+        assert_eq!(first.answered(1, answer(3)), Verdict::Duplicate);
+        assert_eq!(first.answered(0, answer(4)), Verdict::Duplicate);
+        first.received_bytes(300);
+
+        let second = burst(1);
+        leave(&second, 0);
+        second.answered(0, answer(1));
+        second.answered(0, answer(2));
+        let expected = Stragglers {
+            duplicates: 3,
+            late: 1,
+            received_bytes: 300,
+        };
+        assert_eq!(second.summary(first.take_stragglers()).stragglers, expected);
+        assert_eq!(first.take_stragglers(), Stragglers::default());
+    }
+
+    #[test]
+    fn a_reply_behind_one_to_a_later_request_is_out_of_order() {
+        let burst = burst(5);
+        for index in 0..5 {
+            leave(&burst, index);
+        }
+        // RFC 4737 section 3.3: 1 and 2 come after 3; the copy of 3 and 4 are in order.
+        for (index, verdict) in [
+            (0, Verdict::Received),
+            (3, Verdict::Received),
+            (1, Verdict::Received),
+            (2, Verdict::Received),
+            (3, Verdict::Duplicate),
+            (4, Verdict::Received),
+        ] {
+            assert_eq!(burst.answered(index, answer(9)), verdict);
+        }
+        assert_eq!(summary(&burst).reordered, 2);
+    }
+
+    #[test]
+    fn what_this_machine_dropped_is_not_blamed_on_the_path() {
+        let burst = burst(3);
+        (0..3).for_each(|index| leave(&burst, index));
+        burst.answered(0, answer(1));
+        let mut some = summary(&burst);
+        some.forgive(1);
+        assert_eq!((some.sent, some.received, some.silent), (2, 1, 1));
+        some.forgive(100);
+        assert_eq!((some.sent, some.received, some.silent), (1, 1, 0));
+
+        let silent = Burst::new(burst.destination, 1, 56, Departing::default());
+        leave(&silent, 0);
+        let mut none = summary(&silent);
+        none.forgive(0);
+        assert_eq!(none.refusal, Refusal::failed(Reason::Timeout));
+        none.forgive(1);
+        assert_eq!(none.refusal, Refusal::not_measured(Reason::LocalError));
     }
 
     #[test]
@@ -328,7 +535,7 @@ mod tests {
             stepped.real_ns += step_ns;
             stepped.clock.offset_ns += step_ns;
             assert_eq!(burst.answered(0, stepped), Verdict::ReceivedAcrossStep);
-            let summary = burst.summary();
+            let summary = summary(&burst);
             assert_eq!(
                 (summary.received, &summary.round_trips[..]),
                 (1, &[None][..])
@@ -345,24 +552,37 @@ mod tests {
             !burst.failed(0, Reason::Prohibited),
             "the first error stays"
         );
-        assert_eq!(
-            burst.summary().refusal,
-            Refusal::failed(Reason::HostUnreachable)
-        );
         assert_eq!(burst.answered(0, answer(9)), Verdict::Received);
         assert!(!burst.failed(0, Reason::HostUnreachable));
-        assert_eq!(burst.summary().received, 1);
+        assert_eq!(summary(&burst).received, 1);
+    }
+
+    #[test]
+    fn the_last_error_is_the_reason_and_remembered() {
+        let burst = burst(2);
+        (0..2).for_each(|index| leave(&burst, index));
+        let trouble = |code| Trouble {
+            offender: burst.destination,
+            kind: 3,
+            code,
+        };
+        assert!(burst.troubled(0, Reason::HostUnreachable, trouble(1)));
+        assert!(burst.troubled(1, Reason::Prohibited, trouble(13)));
+        assert!(!burst.troubled(1, Reason::HostUnreachable, trouble(1)));
+        let summary = summary(&burst);
+        assert_eq!(summary.refusal, Refusal::failed(Reason::Prohibited));
+        assert_eq!((summary.errors, summary.trouble), (2, Some(trouble(13))));
     }
 
     #[test]
     fn what_this_machine_refuses_blames_the_target_only_for_the_path() {
         let burst = burst(2);
         burst.refused(0, Refusal::not_measured(Reason::NoAddress));
-        let summary = burst.summary();
-        assert_eq!(summary.sent, 0);
-        assert_eq!(summary.refusal, Refusal::not_measured(Reason::NoAddress));
+        let told = summary(&burst);
+        assert_eq!(told.sent, 0);
+        assert_eq!(told.refusal, Refusal::not_measured(Reason::NoAddress));
         burst.refused(1, Refusal::failed(Reason::NetworkUnreachable));
-        let summary = burst.summary();
+        let summary = summary(&burst);
         assert_eq!(summary.sent, 1);
         assert_eq!(summary.refusal, Refusal::failed(Reason::NetworkUnreachable));
     }

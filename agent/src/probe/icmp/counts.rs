@@ -52,6 +52,8 @@ counters! {
     overflowed,
     /// Requests that this machine refused to send.
     refused,
+    /// ICMP messages that the kernel dropped because their checksum was wrong: all of the machine's, by its counters.
+    bad_checksums,
 }
 
 /// A counter that only grows.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,13 +15,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::burst::{Answer, Burst, Departure, Verdict};
+use super::burst::{Answer, Burst, Departure, Stragglers, Trouble, Verdict};
 use super::counts::Counters;
 use super::locked;
 use super::token::{Recognised, Tokens, came_back_whole};
-use crate::net::icmp_socket::{Arrival, ErrorReport, IcmpSocket, ReceiveBuffer, Received};
+use crate::net::icmp_socket::{Arrival, ErrorReport, IcmpSocket, ReceiveBuffer, Received, Way};
 use crate::net::refusal::Refusal;
-use crate::net::stamp::{ClockOffset, real_ns};
+use crate::net::stamp::PacketClock;
 use crate::packet::icmp::{self, Echo, Message};
 use crate::packet::trouble;
 
@@ -48,6 +49,9 @@ pub(super) struct Port {
     /// The bursts that are out, by the id of their first packet. Each has as many consecutive ids as packets.
     bursts: Mutex<BTreeMap<u64, Arc<Burst>>>,
     inbox: Mutex<Inbox>,
+    /// How many packets the kernel has dropped from the receive queue, as far as it told.
+    overflowed: AtomicU64,
+    clock: PacketClock,
     counters: Arc<Counters>,
 }
 
@@ -58,12 +62,14 @@ struct Inbox {
     overflow: u32,
 }
 
-/// A burst in the table; out of it again when this is dropped, also when the run is cancelled.
+/// A burst in the table; out of it again when this is dropped, also when the run is cancelled. It is kept beyond the
+/// end of its run, for what comes late.
 #[derive(Debug)]
 pub(super) struct Registered {
     port: Arc<Port>,
     burst: Arc<Burst>,
     first_id: u64,
+    overflowed_before: u64,
 }
 
 impl Drop for Registered {
@@ -76,10 +82,11 @@ impl Port {
     /// Opens the socket. Must be called within a Tokio runtime.
     pub(super) fn open(
         family: Family,
-        vrf: &str,
+        way: &Way,
+        clock: PacketClock,
         counters: Arc<Counters>,
     ) -> Result<Self, Refusal> {
-        let socket = IcmpSocket::open(family, vrf)?;
+        let socket = IcmpSocket::open(family, way)?;
         let interest = Interest::READABLE | Interest::ERROR;
         #[expect(
             deprecated,
@@ -99,6 +106,8 @@ impl Port {
                 buffer: ReceiveBuffer::new(),
                 overflow: 0,
             }),
+            overflowed: AtomicU64::new(0),
+            clock,
             counters,
         })
     }
@@ -132,6 +141,7 @@ impl Port {
             port: Arc::clone(self),
             burst,
             first_id,
+            overflowed_before: self.overflowed.load(Ordering::Relaxed),
         }
     }
 
@@ -176,7 +186,8 @@ impl Port {
             if let Some(overflow) = arrival.overflow {
                 let dropped = overflow.wrapping_sub(inbox.overflow);
                 inbox.overflow = overflow;
-                self.counters.overflowed.add(u64::from(dropped));
+                self.overflowed.fetch_add(dropped.into(), Ordering::Relaxed);
+                self.counters.overflowed.add(dropped.into());
             }
             self.on_message(&arrival);
         }
@@ -185,7 +196,7 @@ impl Port {
 
     fn on_message(&self, arrival: &Arrival<'_>) {
         // Read after the kernel's timestamp: a step in between is seen here.
-        let clock = ClockOffset::now();
+        let clock = self.clock.offset();
         let socket = self.socket.get_ref();
         let parsed = icmp::parse(
             socket.family(),
@@ -207,6 +218,7 @@ impl Port {
         if arrival.from != burst.destination {
             return self.counters.foreign.one();
         }
+        burst.received_bytes(ip_bytes(socket.family(), arrival.message.len()));
         if !came_back_whole(echo.payload, burst.payload_bytes) {
             burst.failed(index, Reason::Malformed);
             return self.counters.malformed.one();
@@ -214,7 +226,9 @@ impl Port {
         let verdict = burst.answered(
             index,
             Answer {
-                real_ns: arrival.real_ns.unwrap_or_else(real_ns),
+                real_ns: arrival
+                    .real_ns
+                    .map_or_else(|| self.clock.real_ns(), |ns| self.clock.shifted(ns)),
                 clock,
                 hop_limit: arrival.hop_limit,
             },
@@ -245,7 +259,14 @@ impl Port {
         };
         match found {
             Some((burst, index)) if burst.destination == report.destination => {
-                if burst.failed(index, reason) {
+                let error_bytes = icmp::HEADER_BYTES + report.quoted.len();
+                burst.received_bytes(ip_bytes(family, 0) + ip_bytes(family, error_bytes));
+                let trouble = Trouble {
+                    offender: report.offender,
+                    kind: report.kind,
+                    code: report.code,
+                };
+                if burst.troubled(index, reason, trouble) {
                     self.counters.errors.one();
                 }
             }
@@ -282,20 +303,39 @@ impl Port {
         None
     }
 
-    fn try_send(&self, packet: &[u8], burst: &Burst, index: u16, deadline: Instant) -> Attempt {
-        let allowed = deadline.saturating_duration_since(Instant::now());
-        let clock = ClockOffset::now();
+    fn try_send(&self, packet: &[u8], burst: &Burst, index: u16, patience: Patience) -> Attempt {
+        let allowed = patience.from(Instant::now());
+        let clock = self.clock.offset();
         // The very last thing before the packet is handed over is to read the time.
         let departure = Departure {
-            real_ns: real_ns(),
+            real_ns: self.clock.real_ns(),
             clock,
             allowed,
         };
         burst.leaving(index, departure);
-        match self.socket.get_ref().send(packet, burst.destination) {
+        let socket = self.socket.get_ref();
+        match socket.send(packet, burst.destination, &burst.departing) {
             Ok(()) => Attempt::Sent,
             Err(Errno::EAGAIN | Errno::ENOBUFS) => Attempt::QueueFull,
             Err(errno) => Attempt::Refused(errno),
+        }
+    }
+}
+
+/// How long a reply is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Patience {
+    /// Until the end of the run.
+    Until(Instant),
+    /// So long after its request left.
+    For(Duration),
+}
+
+impl Patience {
+    fn from(self, now: Instant) -> Duration {
+        match self {
+            Self::Until(deadline) => deadline.saturating_duration_since(now),
+            Self::For(duration) => duration,
         }
     }
 }
@@ -308,7 +348,7 @@ enum Attempt {
 
 impl Registered {
     /// Sends one request of the burst. What comes of it is written into the burst.
-    pub(super) async fn send(&self, index: u16, deadline: Instant, scratch: &mut Scratch) {
+    pub(super) async fn send(&self, index: u16, patience: Patience, scratch: &mut Scratch) {
         let port = &self.port;
         let burst = &self.burst;
         let id = self.first_id + u64::from(index);
@@ -323,7 +363,7 @@ impl Registered {
 
         let (mut attempts, mut waits) = (0, 0);
         let refusal = loop {
-            match port.try_send(&scratch.packet, burst, index, deadline) {
+            match port.try_send(&scratch.packet, burst, index, patience) {
                 Attempt::Sent => return port.counters.sent.one(),
                 Attempt::QueueFull if waits == FULL_QUEUE_WAITS => {
                     break Refusal::not_measured(Reason::LocalError);
@@ -335,7 +375,7 @@ impl Registered {
                 Attempt::Refused(errno) => {
                     attempts += 1;
                     if attempts == SEND_ATTEMPTS {
-                        break Refusal::of(errno);
+                        break refusal(errno, burst);
                     }
                     port.drain();
                 }
@@ -347,10 +387,51 @@ impl Registered {
         burst.refused(index, refusal);
     }
 
+    /// A request is not sent, because its time has passed.
+    pub(super) fn leave_out(&self, index: u16) {
+        let late = Refusal::not_measured(Reason::LocalError);
+        self.port.counters.refused.one();
+        self.burst.refused(index, late);
+    }
+
     /// Reads what has arrived but was not looked at yet.
     pub(super) fn catch_up(&self) {
         while self.port.drain() {}
     }
+
+    /// How many packets the receive queue has dropped since this was registered: any of them may have been a reply.
+    pub(super) fn overflowed(&self) -> u64 {
+        let now = self.port.overflowed.load(Ordering::Relaxed);
+        now.saturating_sub(self.overflowed_before)
+    }
+
+    /// What has come of the burst since it was told of last.
+    pub(super) fn take_stragglers(&self) -> Stragglers {
+        self.burst.take_stragglers()
+    }
+}
+
+/// What the kernel's refusal means for this burst.
+fn refusal(errno: Errno, burst: &Burst) -> Refusal {
+    match (errno, burst.departing.source) {
+        // That the source address is not ours it says in various ways, depending on family and version; who tries to
+        // bind it gets a clear answer.
+        (Errno::EINVAL | Errno::ENETUNREACH | Errno::EADDRNOTAVAIL, Some(source))
+            if UdpSocket::bind((source, 0)).is_err() =>
+        {
+            Refusal::not_measured(Reason::NoAddress)
+        }
+        (errno, _) => Refusal::of(errno),
+    }
+}
+
+/// Bytes of an IP packet with a header without options.
+pub(super) fn ip_bytes(family: Family, payload: usize) -> u64 {
+    let header: u64 = match family {
+        Family::V4 => 20,
+        Family::V6 => 40,
+    };
+    header + payload as u64
 }
 
 /// Where packets are built, used again for each packet of a run.
