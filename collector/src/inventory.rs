@@ -28,7 +28,7 @@ pub const MEDIA: [&str; 5] = ["fibre", "mobile", "satellite", "microwave", "othe
 pub const MONITORING: [&str; 3] = ["agent", "remote", "none"];
 /// What a target is: the access point's own device, something every site must reach, a service, or the name server that
 /// the site and all below it use.
-pub const TARGET_KINDS: [&str; 4] = ["router", "anchor", "service", "resolver"];
+pub const TARGET_KINDS: [&str; 6] = ["router", "anchor", "service", "resolver", "ntp", "echo"];
 
 /// Zones of the extranet (网络区域): 公用网络区, 专用网络区, 互联网接入区.
 pub const ZONES: [&str; 3] = ["public", "private", "internet"];

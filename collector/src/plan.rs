@@ -7,8 +7,8 @@
 //! flush_interval = "60s"
 //! [[plan.check]]
 //! name = "anchor-icmp"
-//! probe = "icmp"              # icmp, tcp, snmp, dns, http, tls, path, ipv6
-//! target = "anchor"           # anchor, gateway, resolver, router, service; self (ipv6)
+//! probe = "icmp"              # icmp, tcp, udp, ntp, dns, http, tls, snmp, path, ipv6
+//! target = "anchor"           # anchor, gateway, resolver, router, service, ntp, echo; self (ipv6)
 //!
 //! [[inbound]]                 # what vantages measure of an access point's routers, from outside
 //! name = "reachability"
@@ -25,9 +25,12 @@
 pub mod application;
 pub mod compile;
 pub mod cost;
+mod datagram;
 mod icmp;
 pub mod modules;
+mod names;
 pub mod path;
+mod web;
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::ops::RangeInclusive;
@@ -57,7 +60,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_mins(1);
 const DAILY_BUDGET: RangeInclusive<u64> = 100 << 10..=1 << 40;
 
 /// A plan file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
     /// Measurements of agents from their own access points.
     pub own: Vec<OwnPlan>,
@@ -85,7 +88,7 @@ impl Scope {
 }
 
 /// A section `[[plan]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OwnPlan {
     /// For people.
     pub name: String,
@@ -100,7 +103,7 @@ pub struct OwnPlan {
 }
 
 /// A section `[[inbound]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InboundPlan {
     /// For people.
     pub name: String,
@@ -113,7 +116,7 @@ pub struct InboundPlan {
 }
 
 /// A section `[[plan.check]]` or `[[inbound.check]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CheckPlan {
     /// The label `check`.
     pub name: String,
@@ -146,6 +149,10 @@ pub enum TargetPlan {
     Router,
     /// The access point's services.
     Service,
+    /// The time servers that the access point uses.
+    Ntp,
+    /// The UDP echo servers that the access point uses.
+    Echo,
     /// The agent's own machine: IPv6 readiness.
     Itself,
 }
@@ -160,24 +167,23 @@ impl FromStr for TargetPlan {
             "resolver" => Self::Resolver,
             "router" => Self::Router,
             "service" => Self::Service,
+            "ntp" => Self::Ntp,
+            "echo" => Self::Echo,
             "self" => Self::Itself,
             _ => {
-                return Err("use anchor, gateway, resolver, router, service, self".to_owned());
+                return Err(
+                    "use anchor, gateway, resolver, router, service, ntp, echo, self".to_owned(),
+                );
             }
         })
     }
 }
 
 /// How a check measures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ProbePlan {
     /// ICMP echo.
     Icmp(wire::IcmpProbe),
-    /// TCP connect.
-    Tcp {
-        /// Port; `None` = the one of the target, and targets without one are left out.
-        port: Option<u32>,
-    },
     /// SNMP scrape of targets that have a credential.
     Snmp {
         /// Modules; empty = those of the target.
@@ -189,7 +195,7 @@ pub enum ProbePlan {
     Traffic,
     /// Traceroute, path MTU.
     Path(PathProbe),
-    /// DNS, HTTP, TLS.
+    /// TCP, UDP echo, NTP, DNS, HTTP, TLS.
     Application(ApplicationPlan),
 }
 
@@ -361,7 +367,7 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
             if !reader.has("target") {
                 reader.problem(
                     "target",
-                    "is missing (use anchor, gateway, resolver, router, service, self)",
+                    "is missing (use anchor, gateway, resolver, router, service, ntp, echo, self)",
                 );
             }
             (reader.parsed("target", TargetPlan::Anchor), Vec::new())
@@ -401,7 +407,7 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     }
     let probe = match pace {
         Some(pace) => ProbePlan::Icmp(icmp::read(reader, pace, &families, interval, timeout)),
-        None => probe_plan(reader, &kind),
+        None => probe_plan(reader, &kind, &families, timeout),
     };
     CheckPlan {
         name,
@@ -415,16 +421,13 @@ fn check_plan(reader: &mut Reader<'_>, inbound: Option<&[&str]>) -> CheckPlan {
     }
 }
 
-fn probe_plan(reader: &mut Reader<'_>, kind: &str) -> ProbePlan {
+fn probe_plan(
+    reader: &mut Reader<'_>,
+    kind: &str,
+    families: &[u8],
+    timeout: Duration,
+) -> ProbePlan {
     match kind {
-        "tcp" => {
-            let port = reader
-                .has("port")
-                .then(|| reader.integer("port", 443, 1..=65_535));
-            ProbePlan::Tcp {
-                port: port.and_then(|port| u32::try_from(port).ok()),
-            }
-        }
         "snmp" => ProbePlan::Snmp {
             modules: reader.list("modules", Vec::new()),
         },
@@ -432,14 +435,14 @@ fn probe_plan(reader: &mut Reader<'_>, kind: &str) -> ProbePlan {
         "path" => ProbePlan::Path(path::read(reader)),
         "ipv6" => ProbePlan::Ipv6(Box::new(ipv6_plan(reader))),
         kind if application::KINDS.contains(&kind) => {
-            ProbePlan::Application(ApplicationPlan::read(reader, kind))
+            ProbePlan::Application(ApplicationPlan::read(reader, kind, families, timeout))
         }
         other => {
             if !other.is_empty() {
                 reader.problem(
                     "probe",
                     format!(
-                        "unknown probe '{other}' (use icmp, tcp, snmp, dns, http, tls, path, ipv6, traffic)"
+                        "unknown probe '{other}' (use icmp, tcp, udp, ntp, dns, http, tls, snmp, path, ipv6, traffic)"
                     ),
                 );
             }
@@ -512,7 +515,7 @@ mod tests {
             "plan.toml:6: plan[0].check[0].name: 'a b'",
             "plan.toml:8: plan[0].check[0].target: \"moon\" cannot be used: use anchor",
             "plan.toml:10: plan[0].check[0].timeout: must be shorter",
-            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, snmp, dns, http, tls, path, ipv6, traffic)",
+            "plan[0].check[1].probe: unknown probe 'telepathy' (use icmp, tcp, udp, ntp, dns, http, tls, snmp, path, ipv6, traffic)",
             "families: \"5\" cannot be used: use 4, 6",
             "plan.toml:18: inbound[0].from: unknown from 'moon' (use centre, parent, region",
             "inbound[0].check[0].packets",

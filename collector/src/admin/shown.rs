@@ -1,10 +1,21 @@
 //! The answer to an on-demand measurement, in a form for people.
 
+use std::net::Ipv4Addr;
+
 use extranet_proto::assignment::{Check, Family, Target, TargetAddress};
 use extranet_proto::id::{AgentId, ObjectId};
-use extranet_proto::metric::{Defined, Unit};
+use extranet_proto::metric::{self, Defined, Metric, Unit};
 use extranet_proto::record::{Body, Definition, Record, Value};
 use extranet_proto::wire;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Seconds since 1970, which are shown as times.
+const TIMES: [Metric; 3] = [
+    metric::TLS_EARLIEST_EXPIRY,
+    metric::TLS_NOT_AFTER,
+    metric::NTP_REFERENCE_TIME,
+];
 
 /// What was asked for, as far as the answer shows it.
 pub(super) struct Asked {
@@ -78,7 +89,10 @@ fn display(value: &Value, definitions: &[&Definition]) -> wire::DisplayValue {
         .find(|definition| definition.object == value.metric.definition_object())
         .and_then(|definition| Defined::from_labels(&definition.labels));
     let mut name = match (info, &defined) {
-        (Some(info), _) => info.name.to_owned(),
+        (Some(info), _) => match info.label {
+            Some((_, meaning)) => format!("{} {meaning}", info.name),
+            None => info.name.to_owned(),
+        },
         (None, Some(defined)) => defined.name.clone(),
         (None, None) => format!("metric {}", value.metric.0),
     };
@@ -89,6 +103,10 @@ fn display(value: &Value, definitions: &[&Definition]) -> wire::DisplayValue {
         Some(info) if info.unit == Unit::Microseconds => {
             microseconds(info.exported(value.raw) * 1e6)
         }
+        Some(info) if TIMES.contains(&value.metric) => {
+            time_of(value.raw).unwrap_or_else(|| info.exported(value.raw).to_string())
+        }
+        Some(_) if value.metric == metric::NTP_REFERENCE_ID => reference(value.raw),
         Some(info) => info.exported(value.raw).to_string(),
         None => defined.map_or_else(
             || value.raw.to_string(),
@@ -96,6 +114,23 @@ fn display(value: &Value, definitions: &[&Definition]) -> wire::DisplayValue {
         ),
     };
     wire::DisplayValue { name, value: text }
+}
+
+/// Seconds since 1970 (RFC 3339).
+fn time_of(raw: u64) -> Option<String> {
+    let time = OffsetDateTime::from_unix_timestamp(raw.cast_signed()).ok()?;
+    time.format(&Rfc3339).ok()
+}
+
+/// Letters of a reference clock or of a kiss-o'-death, else the IPv4 address of a server or four bytes of a hash
+/// (RFC 5905 section 7.3).
+fn reference(raw: u64) -> String {
+    let bytes = u32::try_from(raw).unwrap_or_default().to_be_bytes();
+    let letters: Vec<u8> = bytes.into_iter().take_while(|byte| *byte != 0).collect();
+    if letters.len() > 1 && letters.iter().all(u8::is_ascii_graphic) {
+        return String::from_utf8_lossy(&letters).into_owned();
+    }
+    Ipv4Addr::from(bytes).to_string()
 }
 
 fn object_name(object: ObjectId, definitions: &[&Definition]) -> Option<String> {
@@ -107,7 +142,8 @@ fn object_name(object: ObjectId, definitions: &[&Definition]) -> Option<String> 
         .find(|definition| definition.object == object)
         .map(|d| &d.labels);
     let named = labels.and_then(|labels| {
-        let plain = |(name, _): &&(String, String)| name == "ifName" || name == "sysName";
+        let plain =
+            |(name, _): &&(String, String)| matches!(name.as_str(), "ifName" | "sysName" | "cn");
         let telling = |(name, text): &&(String, String)| name.ends_with("Name") && !text.is_empty();
         let found = labels
             .iter()
@@ -125,7 +161,7 @@ fn microseconds(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use extranet_proto::metric::{ICMP_RTT_AVG, IF_OPER_STATUS, Metric};
+    use extranet_proto::metric::{ICMP_RTT_AVG, IF_OPER_STATUS};
 
     #[test]
     fn values_have_names_and_units() {
@@ -151,8 +187,21 @@ mod tests {
         };
         assert_eq!(
             show(ICMP_RTT_AVG, 0, 61),
-            "probe_icmp_duration_seconds = 0.061 ms"
+            "probe_icmp_duration_seconds rtt = 0.061 ms"
         );
+        assert_eq!(
+            show(metric::TLS_NOT_AFTER, 0, 1_900_000_000),
+            "ssl_cert_not_after = 2030-03-17T17:46:40Z"
+        );
+        for (id, text) in [
+            (*b"GPS\0", "GPS"),
+            (*b"RATE", "RATE"),
+            ([10, 0, 0, 1], "10.0.0.1"),
+        ] {
+            let raw = u32::from_be_bytes(id).into();
+            let expected = format!("extranet_ntp_reference_id = {text}");
+            assert_eq!(show(metric::NTP_REFERENCE_ID, 0, raw), expected);
+        }
         assert_eq!(show(IF_OPER_STATUS, 3, 1), "ifOperStatus eth0 = 1");
         assert_eq!(show(Metric(9_999), 4, 5), "metric 9999 object 4 = 5");
     }

@@ -1,41 +1,30 @@
 //! `measure`: one measurement by one agent, now.
 
+mod probe;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use extranet_agent::config::reader::parse_duration;
-use extranet_proto::assignment::{
-    Check, Family, IcmpProbe, Probe, Symbol, Target, TargetAddress, TcpProbe,
-};
+use extranet_proto::assignment::{Check, Family, Symbol, Target, TargetAddress};
 use extranet_proto::id::{CheckId, CheckName, TargetId};
 use extranet_proto::wire;
 use extranet_proto::wire::admin_client::AdminClient;
 use tonic::transport::Channel;
 
+use self::probe::ProbeArgs;
 use super::{CliError, actor, say};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
-    Icmp,
-    Tcp,
-}
 
 #[derive(Debug, Args)]
 pub(super) struct MeasureArgs {
     /// The agent, see `status`; the collector's own is `centre`
     #[arg(long, value_name = "ID")]
     agent: String,
-    /// What to do
-    #[arg(long, value_enum)]
-    probe: Kind,
     /// Address, host name, @gateway or @resolver; must be allowed on the agent
     #[arg(long, value_name = "ADDRESS")]
     target: String,
-    /// TCP port
-    #[arg(long, required_if_eq("probe", "tcp"), value_parser = clap::value_parser!(u16).range(1..))]
-    port: Option<u16>,
     /// IP version for names [default: that of the address, else 4]
     #[arg(long, value_parser = ["4", "6"])]
     family: Option<String>,
@@ -45,10 +34,12 @@ pub(super) struct MeasureArgs {
     /// Deadline of the measurement
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     timeout: Duration,
+    #[command(flatten)]
+    probe: ProbeArgs,
 }
 
 /// What to ask for. The id numbers are not those of any assignment: the answer is not stored.
-fn asked(args: &MeasureArgs) -> (Target, Check) {
+fn asked(args: &MeasureArgs) -> Result<(Target, Check), CliError> {
     let id = TargetId(1);
     let address = match (args.target.as_str(), args.target.parse::<IpAddr>()) {
         ("@gateway", _) => TargetAddress::Symbolic(Symbol::Gateway),
@@ -61,10 +52,6 @@ fn asked(args: &MeasureArgs) -> (Target, Check) {
         (_, Some("6")) => Family::V6,
         _ => Family::V4,
     };
-    let probe = match args.probe {
-        Kind::Icmp => Probe::Icmp(IcmpProbe::default()),
-        Kind::Tcp => Probe::Tcp(TcpProbe::to(args.port.unwrap_or(0))),
-    };
     let check = Check {
         stretch_last: false,
         id: CheckId(1),
@@ -73,23 +60,21 @@ fn asked(args: &MeasureArgs) -> (Target, Check) {
         family,
         interval: args.timeout.max(Duration::from_mins(1)),
         timeout: args.timeout,
-        probe,
+        probe: args.probe.probe(&args.target)?,
     };
-    (
-        Target {
-            id,
-            vrf: args.vrf.clone(),
-            address,
-        },
-        check,
-    )
+    let target = Target {
+        id,
+        vrf: args.vrf.clone(),
+        address,
+    };
+    Ok((target, check))
 }
 
 pub(super) async fn run(
     client: &mut AdminClient<Channel>,
     args: MeasureArgs,
 ) -> Result<(), CliError> {
-    let (target, check) = asked(&args);
+    let (target, check) = asked(&args)?;
     let request = wire::MeasureRequest {
         agent_id: args.agent.clone(),
         target: Some((&target).into()),

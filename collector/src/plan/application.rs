@@ -1,23 +1,27 @@
-//! Checks of what runs above the transport layer: DNS, HTTP, TLS. What a plan leaves open comes from the target.
+//! Checks of what runs above the network layer, except ICMP: TCP, UDP echo, NTP, DNS, HTTP, TLS. What a plan leaves
+//! open comes from the target.
 
-use std::str::FromStr;
+use std::time::Duration;
 
 use extranet_agent::config::reader::Reader;
-use extranet_proto::assignment::{DnsProbe, HttpProbe, TlsProbe};
+use extranet_proto::assignment::Check;
 use extranet_proto::wire;
 use extranet_proto::wire::check::Probe;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+
+use super::{datagram, names, web};
 
 /// The probes that are read here.
-pub const KINDS: [&str; 3] = ["dns", "http", "tls"];
-
-/// Port of name servers: not shown in `instance`.
-const DNS_PORT: u32 = 53;
+pub const KINDS: [&str; 6] = ["tcp", "udp", "ntp", "dns", "http", "tls"];
 
 /// How a check measures an application.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ApplicationPlan {
+    /// TCP connect; without a port here, to targets that have one.
+    Tcp(wire::TcpProbe),
+    /// UDP echo.
+    Udp(wire::UdpProbe),
+    /// NTP; the target is a time server.
+    Ntp(wire::NtpProbe),
     /// DNS query; the target is a name server.
     Dns(wire::DnsProbe),
     /// HTTP request to targets that have a path, here or in the inventory.
@@ -30,10 +34,8 @@ pub enum ApplicationPlan {
         host: Option<String>,
         /// `None` = the one of the target.
         path: Option<String>,
-        /// Lowest and highest good status.
-        status: (u32, u32),
-        /// Text of the body; empty = any.
-        contains: String,
+        /// Everything else.
+        rest: wire::HttpProbe,
     },
     /// TLS handshake with targets that speak TLS, or with any on a port given here.
     Tls {
@@ -41,56 +43,41 @@ pub enum ApplicationPlan {
         port: Option<u32>,
         /// `None` = the host of the target.
         server_name: Option<String>,
-        /// Whether a bad certificate fails the check.
-        verify: bool,
-        /// Trust anchors besides those of the agent's machine, DER.
-        roots: Vec<Vec<u8>>,
+        /// Everything else.
+        rest: wire::TlsProbe,
     },
-}
-
-/// A word of a plan with its number on the wire.
-struct Word(i32);
-
-struct Transport(Word);
-struct QueryType(Word);
-
-impl FromStr for Transport {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let transport = match text {
-            "udp" => wire::DnsTransport::Udp,
-            "tcp" => wire::DnsTransport::Tcp,
-            _ => return Err("use udp, tcp".to_owned()),
-        };
-        Ok(Self(Word(transport.into())))
-    }
-}
-
-impl FromStr for QueryType {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let query_type = match text {
-            "A" => wire::DnsType::A,
-            "AAAA" => wire::DnsType::Aaaa,
-            "NS" => wire::DnsType::Ns,
-            "SOA" => wire::DnsType::Soa,
-            _ => return Err("use A, AAAA, NS, SOA".to_owned()),
-        };
-        Ok(Self(Word(query_type.into())))
-    }
 }
 
 impl ApplicationPlan {
     /// Reads the keys of a check of one of [`KINDS`]; everything is checked by the rules that agents apply.
-    pub fn read(reader: &mut Reader<'_>, kind: &str) -> Self {
+    pub fn read(reader: &mut Reader<'_>, kind: &str, families: &[u8], timeout: Duration) -> Self {
         let plan = match kind {
-            "dns" => Self::read_dns(reader),
-            "http" => Self::read_http(reader),
-            _ => Self::read_tls(reader),
+            "tcp" => Self::Tcp(datagram::read_tcp(reader, families)),
+            "udp" => Self::Udp(datagram::read_udp(reader, families, timeout)),
+            "ntp" => Self::Ntp(datagram::read_ntp(reader)),
+            "dns" => Self::Dns(names::read(reader)),
+            "http" => Self::Http {
+                port: port(reader),
+                tls: reader.has("tls").then(|| reader.boolean("tls", false)),
+                host: reader.optional_string("host"),
+                path: reader.optional_string("path"),
+                rest: web::read_http(reader),
+            },
+            _ => Self::Tls {
+                port: port(reader),
+                server_name: reader.optional_string("server_name"),
+                rest: web::read_tls(reader),
+            },
         };
-        // A target that offers everything; what inventory rows hold is checked when they are imported.
+        if let Some(problem) = plan.refusal(families, timeout) {
+            reader.problem("", problem);
+        }
+        plan
+    }
+
+    /// Why an agent would refuse the check, at a target that offers everything; what inventory rows hold is checked
+    /// when they are imported.
+    fn refusal(&self, families: &[u8], timeout: Duration) -> Option<String> {
         let target = wire::TargetRow {
             tcp_port: 443,
             service: Some(wire::TargetService {
@@ -100,78 +87,41 @@ impl ApplicationPlan {
             }),
             ..Default::default()
         };
-        let refused = match plan.probe(&target) {
-            Some((Probe::Dns(dns), _)) => DnsProbe::try_from(dns).err(),
-            Some((Probe::Http(http), _)) => HttpProbe::try_from(http).err(),
-            Some((Probe::Tls(tls), _)) => TlsProbe::try_from(tls).err(),
-            _ => None,
+        let (probe, _) = self.probe(&target)?;
+        let family = match families.first() {
+            Some(6) => wire::Family::Ipv6,
+            _ => wire::Family::Ipv4,
         };
-        if let Some(error) = refused {
-            reader.problem("", error.to_string());
-        }
-        plan
-    }
-
-    fn read_dns(reader: &mut Reader<'_>) -> Self {
-        Self::Dns(wire::DnsProbe {
-            transport: reader
-                .parsed("transport", Transport(Word(wire::DnsTransport::Udp.into())))
-                .0
-                .0,
-            port: port(reader).unwrap_or(DNS_PORT),
-            query_name: reader.required_string("query"),
-            query_type: reader
-                .parsed("type", QueryType(Word(wire::DnsType::A.into())))
-                .0
-                .0,
-            expected: reader.list("expected", Vec::new()),
-            expected_rcode: number(reader.integer("rcode", 0, 0..=4_095)),
-            ..wire::DnsProbe::default()
-        })
-    }
-
-    fn read_http(reader: &mut Reader<'_>) -> Self {
-        Self::Http {
-            port: port(reader),
-            tls: reader.has("tls").then(|| reader.boolean("tls", false)),
-            host: reader.optional_string("host"),
-            path: reader.optional_string("path"),
-            status: (
-                number(reader.integer("status_min", 200, 100..=999)),
-                number(reader.integer("status_max", 399, 100..=999)),
-            ),
-            contains: reader.string("contains", ""),
-        }
-    }
-
-    fn read_tls(reader: &mut Reader<'_>) -> Self {
-        let pem = reader.string("roots", "");
-        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-        let roots = match roots {
-            Ok(roots) if pem.is_empty() || !roots.is_empty() => roots,
-            _ => {
-                reader.problem(
-                    "roots",
-                    "use certificates in PEM form, one behind the other",
-                );
-                Vec::new()
-            }
+        let check = wire::Check {
+            check_id: 1,
+            name: "check".to_owned(),
+            family: family.into(),
+            interval_ms: 60_000,
+            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+            probe: Some(probe),
+            ..wire::Check::default()
         };
-        Self::Tls {
-            port: port(reader),
-            server_name: reader.optional_string("server_name"),
-            verify: reader.boolean("verify", true),
-            roots: roots.into_iter().map(|root| root.to_vec()).collect(),
-        }
+        Check::try_from(check).err().map(|error| error.to_string())
     }
 
     /// The probe for a target, and the port that belongs into `instance`; `None` when the target does not offer it.
     pub fn probe(&self, target: &wire::TargetRow) -> Option<(Probe, Option<u32>)> {
         let own_port = (target.tcp_port > 0).then_some(target.tcp_port);
         let service = target.service.clone().unwrap_or_default();
+        let unusual = |port: u32, usual: u32| (port != usual).then_some(port);
         match self {
+            Self::Tcp(tcp) => {
+                let port = (tcp.port > 0).then_some(tcp.port).or(own_port)?;
+                let source = tcp.source.clone();
+                Some((Probe::Tcp(wire::TcpProbe { port, source }), Some(port)))
+            }
+            Self::Udp(udp) => Some((Probe::Udp(udp.clone()), Some(udp.port))),
+            Self::Ntp(ntp) => {
+                let shown = unusual(ntp.port, datagram::NTP_PORT);
+                Some((Probe::Ntp(*ntp), shown))
+            }
             Self::Dns(dns) => {
-                let shown = (dns.port != DNS_PORT).then_some(dns.port);
+                let shown = unusual(dns.port, names::DNS_PORT);
                 Some((Probe::Dns(dns.clone()), shown))
             }
             Self::Http {
@@ -179,8 +129,7 @@ impl ApplicationPlan {
                 tls,
                 host,
                 path,
-                status,
-                contains,
+                rest,
             } => {
                 let path = path.clone().unwrap_or(service.path);
                 if path.is_empty() {
@@ -193,18 +142,14 @@ impl ApplicationPlan {
                     tls,
                     host: host.clone().unwrap_or_else(|| host_of(target)),
                     path,
-                    expected_status_min: status.0,
-                    expected_status_max: status.1,
-                    body_contains: contains.clone(),
-                    ..wire::HttpProbe::default()
+                    ..rest.clone()
                 };
                 Some((Probe::Http(http), Some(port)))
             }
             Self::Tls {
                 port,
                 server_name,
-                verify,
-                roots,
+                rest,
             } => {
                 if port.is_none() && !service.tls {
                     return None;
@@ -213,9 +158,7 @@ impl ApplicationPlan {
                 let tls = wire::TlsProbe {
                     port,
                     server_name: server_name.clone().unwrap_or_else(|| host_of(target)),
-                    verify_chain: *verify,
-                    roots: roots.clone(),
-                    ..wire::TlsProbe::default()
+                    ..rest.clone()
                 };
                 Some((Probe::Tls(tls), Some(port)))
             }
@@ -234,13 +177,14 @@ fn host_of(target: &wire::TargetRow) -> String {
     host.to_owned()
 }
 
-fn port(reader: &mut Reader<'_>) -> Option<u32> {
+/// A port that the plan names.
+pub(super) fn port(reader: &mut Reader<'_>) -> Option<u32> {
     reader
         .has("port")
         .then(|| number(reader.integer("port", 1, 1..=65_535)))
 }
 
-fn number(number: u64) -> u32 {
+pub(super) fn number(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
@@ -331,6 +275,75 @@ mod tests {
     }
 
     #[test]
+    fn every_key_reaches_the_probe() {
+        let target = service("portal.example", "/", true, 8443);
+        let of = |keys: &str| read(keys).unwrap().probe(&target).unwrap().0;
+        let digest = "0123456789abcdef".repeat(4);
+        let Probe::Tls(tls) = of(&format!(
+            "probe = 'tls'\nfail_on_change = true\nkeys = ['{digest}']"
+        )) else {
+            panic!("no TLS");
+        };
+        assert!(tls.fail_on_change);
+        assert_eq!(
+            tls.key_sha256,
+            [[1, 35, 69, 103, 137, 171, 205, 239].repeat(4)]
+        );
+        let Probe::Http(http) = of(
+            "probe = 'http'\nredirects = 3\nlacks = 'x'\nversion = '2'\n\
+             headers = ['Server: nginx', 'date']\nbody_max = '2MiB'\nverify = true",
+        ) else {
+            panic!("no HTTP");
+        };
+        let header = |name: &str, contains: &str| wire::HttpHeader {
+            name: name.to_owned(),
+            contains: contains.to_owned(),
+        };
+        let expected = wire::HttpProbe {
+            port: 8443,
+            tls: true,
+            host: "portal.example".to_owned(),
+            path: "/".to_owned(),
+            expected_status_min: 200,
+            expected_status_max: 399,
+            body_lacks: "x".to_owned(),
+            redirects_max: 3,
+            body_bytes_max: 2 << 20,
+            version: wire::HttpVersion::HttpVersion2.into(),
+            expected_headers: vec![header("Server", "nginx"), header("date", "")],
+            verify_chain: true,
+            ..wire::HttpProbe::default()
+        };
+        assert_eq!(http, expected);
+        let Probe::Dns(dns) = of(
+            "probe = 'dns'\nquery = '10.0.0.1'\ntype = 'PTR'\nsubset = true\n\
+             expected = ['a.example']\nedns_bytes = 4096\ntries = 3\ntcp_fallback = false\nauthenticated = true",
+        ) else {
+            panic!("no DNS");
+        };
+        assert_eq!(dns.query_name, "1.0.0.10.in-addr.arpa");
+        assert!(dns.expected_subset && dns.without_tcp && dns.require_authenticated);
+        assert_eq!((dns.edns_bytes, dns.tries), (4_096, 3));
+        let Probe::Udp(udp) = of("probe = 'udp'\nport = 4007\npackets = 2\npayload_bytes = 100")
+        else {
+            panic!("no UDP");
+        };
+        assert_eq!((udp.port, udp.packets, udp.payload_bytes), (4_007, 2, 100));
+        let Probe::Tcp(tcp) = of("probe = 'tcp'\nfamilies = [4]\nsource_address = '10.0.0.1'")
+        else {
+            panic!("no TCP");
+        };
+        assert_eq!((tcp.port, tcp.source.as_str()), (8_443, "10.0.0.1"));
+        let ntp = read("probe = 'ntp'").unwrap().probe(&target).unwrap();
+        let expected = wire::NtpProbe {
+            port: 123,
+            version: 4,
+            tries: 2,
+        };
+        assert_eq!(ntp, (Probe::Ntp(expected), None));
+    }
+
+    #[test]
     fn problems_are_those_an_agent_would_have() {
         for (keys, expected) in [
             ("probe = 'dns'", "query"),
@@ -340,7 +353,7 @@ mod tests {
             ),
             (
                 "probe = 'dns'\nquery = 'a'\ntype = 'MX'",
-                "use A, AAAA, NS, SOA",
+                "use A, AAAA, NS, SOA, PTR, TXT",
             ),
             (
                 "probe = 'dns'\nquery = 'a'\ntransport = 'dot'",
@@ -367,6 +380,27 @@ mod tests {
                 "roots: use certificates in PEM form",
             ),
             ("probe = 'tls'\nport = 0", "port"),
+            (
+                "probe = 'dns'\nquery = 'a'\ncanary = true\nrcode = 3",
+                "canary: excludes expected, rcode and authenticated",
+            ),
+            ("probe = 'dns'\nquery = 'a'\ntries = 11", "tries"),
+            ("probe = 'http'\nversion = '3'", "use any, 1.1, 2"),
+            ("probe = 'http'\nheaders = ['a b: c']", "names of headers"),
+            ("probe = 'http'\nbody_max = '1GiB'", "body_max"),
+            (
+                "probe = 'tls'\nkeys = ['xy']",
+                "use SHA-256 digests: 64 hexadecimal digits",
+            ),
+            (
+                "probe = 'tcp'\nsource_address = '10.0.0.1'",
+                "source_address: must be an address, and the only one of families",
+            ),
+            (
+                "probe = 'udp'\npackets = 100",
+                "packet_interval: the last packet would be sent behind",
+            ),
+            ("probe = 'ntp'\nversion = 2", "version"),
         ] {
             let problems = read(keys).unwrap_err();
             assert!(problems.contains(expected), "{keys}: {problems}");

@@ -39,7 +39,7 @@ pub struct Desired {
 /// A check without its ids.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesiredCheck {
-    /// anchor, gateway, resolver, router, service, self, inbound
+    /// anchor, gateway, resolver, router, service, ntp, echo, self, inbound
     pub role: &'static str,
     /// The access point that the result is about.
     pub ap_id: String,
@@ -194,8 +194,18 @@ impl<'a> Compiled<'a> {
                 }
             }
             TargetPlan::Gateway => checks.symbolic("gateway", "@gateway", ap, vantage, check),
+            TargetPlan::Ntp => {
+                for target in self.nearest(ap, "ntp") {
+                    checks.target("ntp", &ap.ap_id, vantage, check, target);
+                }
+            }
+            TargetPlan::Echo => {
+                for target in self.nearest(ap, "echo") {
+                    checks.target("echo", &ap.ap_id, vantage, check, target);
+                }
+            }
             TargetPlan::Resolver => {
-                let registered = self.resolvers(ap);
+                let registered = self.nearest(ap, "resolver");
                 for target in &registered {
                     checks.target("resolver", &ap.ap_id, vantage, check, target);
                 }
@@ -238,7 +248,7 @@ impl Compiled<'_> {
     fn names_of(&self, ap: &wire::AccessPointRow, probe: &mut Ipv6Probe) {
         if probe.resolver6.is_none() {
             let plain = |target: &&wire::TargetRow| target.vrf.is_empty();
-            let mut registered = self.resolvers(ap).into_iter().filter(plain);
+            let mut registered = self.nearest(ap, "resolver").into_iter().filter(plain);
             probe.resolver6 = registered.find_map(|target| target.address.parse().ok());
         }
         if !probe.services.is_empty() {
@@ -285,14 +295,14 @@ impl Compiled<'_> {
 }
 
 impl<'a> Compiled<'a> {
-    /// The name servers in the inventory that a site must use: its own ones, else those of the nearest access point
-    /// above it that has any.
-    fn resolvers(&self, ap: &wire::AccessPointRow) -> Vec<&'a wire::TargetRow> {
+    /// The servers of a kind in the inventory that a site must use: its own ones, else those of the nearest access
+    /// point above it that has any.
+    fn nearest(&self, ap: &wire::AccessPointRow, kind: &str) -> Vec<&'a wire::TargetRow> {
         let at = self.inventory.access_point(&ap.ap_id).into_iter();
         at.chain(self.inventory.ancestors(&ap.ap_id))
             .map(|ap| {
                 let targets = self.inventory.targets_of(&ap.ap_id);
-                targets.filter(|target| target.kind == "resolver").collect()
+                targets.filter(|target| target.kind == kind).collect()
             })
             .find(|found: &Vec<_>| !found.is_empty())
             .unwrap_or_default()
@@ -425,16 +435,6 @@ impl Checks {
 fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u32>)> {
     match plan {
         ProbePlan::Icmp(icmp) => Some((Probe::Icmp(icmp.clone()), None)),
-        ProbePlan::Tcp { port } => {
-            let port = port.or((target.tcp_port > 0).then_some(target.tcp_port))?;
-            Some((
-                Probe::Tcp(wire::TcpProbe {
-                    port,
-                    ..Default::default()
-                }),
-                Some(port),
-            ))
-        }
         ProbePlan::Snmp { modules } => {
             let mut snmp = target.snmp.clone()?;
             if !modules.is_empty() {
@@ -457,6 +457,7 @@ pub(super) fn millis(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::application::ApplicationPlan;
 
     fn ap(ap_id: &str, level: &str, parent: &str, monitoring: &str) -> wire::AccessPointRow {
         wire::AccessPointRow {
@@ -602,6 +603,38 @@ mod tests {
     }
 
     #[test]
+    fn time_and_echo_servers_are_those_of_the_nearest_site_that_has_any() {
+        let plan = Plan::parse(
+            "plan",
+            "[[plan]]\nname = 'all'\n[[plan.check]]\nname = 'ntp'\nprobe = 'ntp'\ntarget = 'ntp'\n\
+             [[plan.check]]\nname = 'echo'\nprobe = 'udp'\ntarget = 'echo'\n",
+        )
+        .unwrap();
+        let mut inventory = inventory();
+        for row in [
+            target("centre", "clock", "ntp", "fd00::123"),
+            target("county", "clock", "ntp", "10.1.0.123"),
+            target("centre", "echo", "echo", "10.0.0.7"),
+        ] {
+            inventory.insert_target(row);
+        }
+        let desired = Compiled::new(&plan, &inventory).desired("k", "village", &["k".to_owned()]);
+        let checks: Vec<_> = desired
+            .unwrap()
+            .checks
+            .into_iter()
+            .map(|check| (check.role, check.instance))
+            .collect();
+        assert_eq!(
+            checks,
+            [
+                ("ntp", "10.1.0.123".to_owned()),
+                ("echo", "10.0.0.7:7".to_owned())
+            ]
+        );
+    }
+
+    #[test]
     fn the_centre_looks_at_everyone_but_itself_and_what_is_not_monitored() {
         let inbound: Vec<String> = lines("centre", "centre", &["centre"])
             .into_iter()
@@ -647,12 +680,16 @@ mod tests {
 
     #[test]
     fn tcp_needs_a_port_and_snmp_a_credential() {
+        let tcp = |port| {
+            let source = String::new();
+            ProbePlan::Application(ApplicationPlan::Tcp(wire::TcpProbe { port, source }))
+        };
         let row = target("a", "b", "service", "10.0.0.1");
-        assert!(probe(&ProbePlan::Tcp { port: None }, &row).is_none());
+        assert!(probe(&tcp(0), &row).is_none());
         assert!(probe(&ProbePlan::Snmp { modules: vec![] }, &row).is_none());
         let mut checks = Checks::default();
         let plan = CheckPlan {
-            probe: ProbePlan::Tcp { port: Some(443) },
+            probe: tcp(443),
             ..plan().own[0].checks[0].clone()
         };
         checks.target(

@@ -156,7 +156,7 @@ fn targets_are_checked_and_secrets_never_repeated() {
     let found = problems("", targets).join("\n");
     for expected in [
         "targets.csv:2: address: '10.0.0.1/24' is not an address",
-        "targets.csv:3: kind: unknown kind 'thing' (use router, anchor, service, resolver)",
+        "targets.csv:3: kind: unknown kind 'thing' (use router, anchor, service, resolver, ntp, echo)",
         "targets.csv:3: address: '300.1.1.1'",
         "targets.csv:3: tcp_port: '70000' is not a port",
         "targets.csv:4: vrf:",
