@@ -1,6 +1,7 @@
 //! The command line of extranet-agent.
 
 mod ipv6;
+mod path;
 
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -49,6 +50,8 @@ enum Command {
     /// IPv6 readiness of this machine.
     #[command(subcommand)]
     Ipv6(ipv6::Ipv6Command),
+    /// The way to a target, hop by hop, and its MTU.
+    Path(path::PathArgs),
 }
 
 #[derive(Debug, Args)]
@@ -143,6 +146,16 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             print!("{text}");
             Ok(())
         }
+        Command::Path(args) => {
+            let text = runtime
+                .block_on(path::look(&config, args))
+                .map_err(|text| Failure {
+                    status: exit::FAILURE,
+                    text,
+                })?;
+            print!("{text}");
+            Ok(())
+        }
         Command::Run { ticket_file } => {
             start_logging(&config.log_filter).map_err(|error| Failure {
                 status: exit::FAILURE,
@@ -163,7 +176,7 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
 fn configuration(cli: &Cli) -> Result<Config, Failure> {
     match Config::load(&cli.config) {
         Err(ConfigError::Read { path, source })
-            if matches!(cli.command, Command::Ipv6(_))
+            if matches!(cli.command, Command::Ipv6(_) | Command::Path(_))
                 && path == Path::new(DEFAULT_PATH)
                 && source.kind() == ErrorKind::NotFound =>
         {

@@ -8,6 +8,7 @@
 //! - [`icmp_socket`]: one ICMP socket, datagram or raw, for all targets of a family and VRF;
 //! - [`kernel_counts`]: what the kernel dropped for a wrong checksum;
 //! - [`stream_socket`]: a TCP connection and, where there is none, why;
+//! - [`path_socket`]: a socket whose packets all belong to one flow, for traces and path MTU;
 //! - [`netlink`]: the kernel's tables of links, addresses, routes and neighbours.
 
 pub mod datagram_socket;
@@ -15,6 +16,7 @@ pub mod departure;
 pub mod icmp_socket;
 pub mod kernel_counts;
 pub mod netlink;
+pub mod path_socket;
 pub mod receive;
 pub mod refusal;
 pub mod stamp;

@@ -1,6 +1,8 @@
 //! Bytes only: packets built and parsed. No sockets, no clocks, no state; whatever comes in, nothing here panics.
 //!
 //! - [`icmp`]: echo requests and replies, and the start of a request that an error message quotes;
+//! - [`mark`]: what a packet of a trace carries so that it is known again;
+//! - [`answer`]: what an answer to a packet of a trace says;
 //! - [`trouble`]: what the type and code of an ICMP error say about the target or the path;
 //! - [`ipv4`]: the header that raw sockets put in front of what they deliver;
 //! - [`certificate`]: what a certificate says about itself;
@@ -12,12 +14,14 @@
 //! - [`rtnetlink`]: requests to the kernel's routing netlink, and its answers;
 //! - [`route_lookup`]: which way the kernel sends a destination.
 
+pub mod answer;
 pub mod certificate;
 pub mod checksum;
 pub mod dns;
 pub mod http;
 pub mod icmp;
 pub mod ipv4;
+pub mod mark;
 pub mod ntp;
 pub mod route_lookup;
 pub mod rtnetlink;

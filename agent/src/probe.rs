@@ -19,6 +19,7 @@ pub mod icmp;
 mod label;
 mod meter;
 pub mod ntp;
+pub mod path;
 mod round_trips;
 pub mod snmp;
 pub mod tcp;
@@ -33,7 +34,7 @@ use std::time::Duration;
 use extranet_proto::assignment::{Check, Probe, SnmpModule};
 use extranet_proto::id::ObjectId;
 use extranet_proto::metric::Metric;
-use extranet_proto::record::{Definition, Outcome, Reason, Value};
+use extranet_proto::record::{Definition, EventKind, Outcome, Reason, Value};
 use extranet_proto::wire;
 use tokio::time::Instant;
 
@@ -72,6 +73,8 @@ pub struct Measured {
     pub definitions: Vec<Definition>,
     /// What the run cost on the network.
     pub traffic: Traffic,
+    /// What else is worth an event of the agent: kind, value, text. Makes the result urgent.
+    pub notes: Vec<(EventKind, i64, String)>,
 }
 
 /// What one run put on the network and got from it: bytes of IP packets, headers of IP and above included, of the link
@@ -109,6 +112,7 @@ impl Measured {
             values,
             definitions: Vec::new(),
             traffic: Traffic::default(),
+            notes: Vec::new(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Measured {
             values,
             definitions: Vec::new(),
             traffic: Traffic::default(),
+            notes: Vec::new(),
         }
     }
 
@@ -141,6 +146,7 @@ impl Measured {
             values: Vec::new(),
             definitions: Vec::new(),
             traffic: Traffic::default(),
+            notes: Vec::new(),
         }
     }
 }
@@ -189,6 +195,7 @@ pub struct Probes {
     icmp: icmp::Engine,
     snmp: snmp::Poller,
     endpoints: endpoint::Endpoints,
+    paths: path::Tracer,
     objects: ObjectIds,
     account: Option<Account>,
     /// Where redirects may lead besides the target itself.
@@ -201,6 +208,7 @@ impl Probes {
         Self {
             icmp: icmp::Engine::new(objects.clone()),
             snmp: snmp::Poller::new(objects.clone()),
+            paths: path::Tracer::new(objects.clone()),
             endpoints: endpoint::Endpoints::new(
                 objects.clone(),
                 CertificateTime::new(Clock::system(), 0),
@@ -258,14 +266,13 @@ impl Probes {
             Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
             Probe::Udp(probe) => udp::run(&run, probe).await,
             Probe::Ntp(probe) => ntp::run(&run, probe).await,
+            Probe::Path(probe) => self.paths.run(&run, probe).await,
             Probe::Traffic => match &self.account {
                 Some(account) => account.measured(run.check.id, &self.objects),
                 None => Measured::not_measured(Reason::Other, Duration::ZERO),
             },
             // Has many targets; `ipv6` runs it.
-            Probe::Ipv6(_) | Probe::Path(_) => {
-                Measured::not_measured(Reason::Other, Duration::ZERO)
-            }
+            Probe::Ipv6(_) => Measured::not_measured(Reason::Other, Duration::ZERO),
         }
     }
 

@@ -131,7 +131,8 @@ impl Results for Recorder {
     fn result(&self, planned: &PlannedCheck, mut measured: Measured) {
         let outcome = measured.outcome;
         let before = self.state().outcomes.insert(planned.check.id, outcome);
-        let urgent = before.unwrap_or(Outcome::Ok) != outcome;
+        let notes = std::mem::take(&mut measured.notes);
+        let urgent = before.unwrap_or(Outcome::Ok) != outcome || !notes.is_empty();
         let definitions = std::mem::take(&mut measured.definitions);
         let result = self.result_record(planned, measured);
         let mut records: Vec<Record> = definitions
@@ -142,6 +143,11 @@ impl Results for Recorder {
             })
             .collect();
         records.push(result);
+        if !notes.is_empty() {
+            let reading = self.read_clock();
+            let events = notes.iter();
+            records.extend(events.map(|(kind, value, text)| event(&reading, *kind, *value, text)));
+        }
         self.append(records, urgent);
     }
 

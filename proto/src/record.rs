@@ -222,7 +222,7 @@ closed_enum! {
         Metric = 6 => "metric",
         /// A device through which measurements and the stream leave the machine: label `device`.
         Uplink = 7 => "uplink",
-        /// Who answers at a hop of a path: labels `hop` (distance in hops, three digits), `address` (empty = nobody).
+        /// Who answers at a hop of a path: labels `hop` (distance in hops, two digits), `address` (empty = nobody).
         PathHop = 4 => "path_hop",
         /// A certificate that a TLS server showed: labels `cert_no` (0 = its own, then as shown), `cn`, `issuer_cn`,
         /// `serial_no`, `fingerprint_sha256`.

@@ -127,7 +127,7 @@ impl IcmpSocket {
             io(socket.bind_device(Some(way.device.as_bytes())))?;
         }
         if way.dont_fragment {
-            self.forbid_fragments()?;
+            forbid_fragments(socket, self.family)?;
         }
         setsockopt(socket, sockopt::ReceiveTimestampns, &true)?;
         match self.family {
@@ -148,21 +148,9 @@ impl IcmpSocket {
         setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER_BYTES)
     }
 
-    /// "Don't fragment" set, and nothing believed of what the kernel remembers of the path: only a device that is too
-    /// narrow refuses a packet here.
-    fn forbid_fragments(&self) -> Result<(), Errno> {
-        let own = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
-        match self.family {
-            Family::V4 => {
-                let probe = Ipv4PathMtuDiscovery::PROBE;
-                set_ip_mtu_discover(&self.socket, probe).map_err(own)
-            }
-            Family::V6 => {
-                let probe = Ipv6PathMtuDiscovery::PROBE;
-                set_ipv6_mtu_discover(&self.socket, probe).map_err(own)?;
-                setsockopt(&self.socket, sockopt::Ipv6DontFrag, &true)
-            }
-        }
+    /// The socket itself, for those who set it up in another way.
+    pub(super) fn into_parts(self) -> (Socket, Access) {
+        (self.socket, self.access)
     }
 
     /// IP version.
@@ -247,5 +235,18 @@ impl IcmpSocket {
 impl AsRawFd for IcmpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+/// "Don't fragment" set, and nothing believed of what the kernel remembers of the path (`IP_PMTUDISC_PROBE`, ip(7)):
+/// only a device that is too narrow refuses a packet here.
+pub(super) fn forbid_fragments(socket: &Socket, family: Family) -> Result<(), Errno> {
+    let own = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
+    match family {
+        Family::V4 => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE).map_err(own),
+        Family::V6 => {
+            set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE).map_err(own)?;
+            setsockopt(socket, sockopt::Ipv6DontFrag, &true)
+        }
     }
 }

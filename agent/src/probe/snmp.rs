@@ -164,6 +164,7 @@ impl Poller {
             values,
             definitions,
             traffic: since(bytes_before, traffic.bytes()),
+            notes: Vec::new(),
         }
     }
 
