@@ -40,6 +40,9 @@ pack() {
   install -D -m 755 "$binaries/$name" "$root/usr/bin/$name"
   install -D -m 644 "deploy/examples/$part.toml" "$root/etc/extranet/$part.toml"
   install -D -m 644 "$data/$name.service" "$root/lib/systemd/system/$name.service"
+  for file in "$data"/*.socket; do
+    [ ! -e "$file" ] || install -D -m 644 -t "$root/lib/systemd/system" "$file"
+  done
   install -D -m 644 "$data/sysusers.conf" "$root/usr/lib/sysusers.d/$name.conf"
   install -D -m 644 "$data/$name.8" "$root/usr/share/man/man8/$name.8"
   install -D -m 644 CHANGELOG.md "$root/usr/share/doc/$name/changelog"

@@ -49,6 +49,9 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Section `[uplink]`.
     pub uplink: UplinkConfig,
+    /// Where notifications of SNMP devices are received (`[traps] listen`), beside sockets that systemd hands over; `None` =
+    /// nowhere else.
+    pub traps_listen: Option<SocketAddr>,
     /// Where statistics about the agent itself are served (`[self] listen`); `None` = not at all.
     pub self_listen: Option<SocketAddr>,
     /// `[log] filter`, in the syntax of tracing-subscriber's `EnvFilter`.
@@ -112,6 +115,7 @@ impl Config {
                 allowed_prefixes: top.list("allowed_prefixes", prefixes.collect()),
                 spool: top.section("spool", SpoolConfig::read),
                 uplink: top.section("uplink", UplinkConfig::read),
+                traps_listen: top.section("traps", |traps| traps.listen("listen", None)),
                 self_listen: top.section("self", |this| this.listen("listen", None)),
                 log_filter: top.section("log", log_filter),
             }

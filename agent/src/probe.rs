@@ -44,6 +44,9 @@ use crate::identity::tls::CertificateTime;
 use crate::measure::Targets;
 use crate::net::refusal::Refusal;
 use crate::net::stamp::PacketClock;
+use crate::result::Recorder;
+use crate::self_stats::Stats;
+use crate::shell::Shutdown;
 
 /// What a probe gets for one run.
 #[derive(Debug, Clone, Copy)]
@@ -238,6 +241,17 @@ impl Probes {
     pub fn with_certificate_time(mut self, time: CertificateTime) -> Self {
         self.endpoints.set_time(time);
         self
+    }
+
+    /// Starts to take notifications of the devices that are polled.
+    pub fn serve_traps(
+        &self,
+        sockets: Vec<tokio::net::UdpSocket>,
+        recorder: &Recorder,
+        stats: &Arc<Stats>,
+        stop: &Shutdown,
+    ) {
+        snmp::trap::serve(sockets, &self.snmp, recorder, stats, stop);
     }
 
     /// Takes the SNMP modules of the assignment that follows.

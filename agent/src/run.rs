@@ -20,7 +20,7 @@ use crate::identity::ticket::{Ticket, TicketError};
 use crate::identity::tls::{self, CertificateTime};
 use crate::identity::{Identity, IdentityError, enrol};
 use crate::measure::{Measurer, Targets};
-use crate::probe::{ObjectIds, Probes};
+use crate::probe::{ObjectIds, Probes, snmp};
 use crate::result::Recorder;
 use crate::schedule::Schedule;
 use crate::self_stats::{Stats, serve};
@@ -84,6 +84,9 @@ pub enum RunError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The sockets for notifications of SNMP devices.
+    #[error("cannot receive SNMP notifications")]
+    Traps(#[source] std::io::Error),
     /// The address for statistics.
     #[error("cannot listen on {address} for statistics")]
     Listen {
@@ -103,7 +106,7 @@ impl RunError {
             | Self::Ticket { .. }
             | Self::Identity(IdentityError::Refused(_)) => exit::NOT_ENROLLED,
             Self::StateDir { .. } | Self::Spool(_) | Self::Identity(_) => exit::BAD_STATE,
-            Self::Tls(_) | Self::Listen { .. } => exit::FAILURE,
+            Self::Tls(_) | Self::Traps(_) | Self::Listen { .. } => exit::FAILURE,
         }
     }
 }
@@ -180,6 +183,8 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let spool = Spool::open(&config, clock.clone(), Arc::clone(&stats))?;
     let recorder = Recorder::new(clock.clone(), spool.clone(), Arc::clone(&stats));
     recorder.event(EventKind::Started, 0, crate::identity::AGENT_VERSION);
+    let sockets = snmp::trap::sockets(config.traps_listen).map_err(RunError::Traps)?;
+    probes.serve_traps(sockets, &recorder, &stats, &stages);
     let about = About {
         capabilities: probes.capabilities(),
         privilege_tier: probes.privilege_tier(),

@@ -121,6 +121,10 @@ crate::statistics! {
     control_assignments: Counters = "control_assignments";
     /// Measurements on demand, by reason: answered, refused, busy.
     control_measurements: Counters = "control_measurements";
+    /// Notifications of SNMP devices that were believed, repetitions included.
+    trap_received: Counter = "trap_received";
+    /// Datagrams at the notification port that were dropped, by reason.
+    trap_dropped: Counters = "trap_dropped";
     /// End of the certificate, seconds since 1970.
     identity_not_after: Gauge = "identity_not_after", Unit::Seconds;
     /// Renewals of the certificate, by reason: ok or failed.

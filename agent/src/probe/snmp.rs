@@ -25,6 +25,7 @@ mod pace;
 mod rates;
 mod scrape;
 mod session;
+pub mod trap;
 mod walk;
 mod window;
 

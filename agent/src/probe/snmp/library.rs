@@ -56,7 +56,7 @@ pub(super) fn prepare(credential: &SnmpCredential) -> Result<Auth, Box<dyn std::
 
 /// AES-192 and AES-256 were never standardised: the plain names mean the key extension of net-snmp (Blumenthal), those
 /// with `C` Cisco's (Reeder), as in `snmp_exporter`.
-fn privacy_protocol(name: &str) -> Result<PrivProtocol, async_snmp::ParseProtocolError> {
+pub(super) fn privacy_protocol(name: &str) -> Result<PrivProtocol, async_snmp::ParseProtocolError> {
     match name.to_ascii_uppercase().replace(['-', '_'], "").as_str() {
         "AES" | "AES128" => Ok(PrivProtocol::Aes128),
         "AES192" => Ok(PrivProtocol::Aes192Blumenthal),
@@ -164,7 +164,7 @@ fn to_library(oid: &Oid) -> async_snmp::Oid {
     async_snmp::Oid::from_slice(&oid.0)
 }
 
-fn binding(varbind: VarBind) -> Binding {
+pub(super) fn binding(varbind: VarBind) -> Binding {
     let datum = match varbind.value {
         Value::Integer(number) => Datum::Signed(number.into()),
         Value::Counter32(number)

@@ -191,6 +191,20 @@ impl Module {
         })
     }
 
+    /// The column or scalar under which an object of a device lies, for notifications: name, form, and the arcs behind.
+    pub(super) fn object<'a>(&'a self, oid: &'a Oid) -> Option<(&'a Column, &'a [u32])> {
+        let columns = self.tables.iter().flat_map(|table| &table.columns);
+        columns
+            .chain(&self.scalars)
+            .find_map(|column| Some((column, oid.under(&column.oid)?)))
+    }
+
+    /// The name of a notification.
+    pub(super) fn notification(&self, oid: &Oid) -> Option<&str> {
+        let found = self.notifications.iter().find(|known| known.oid == *oid);
+        found.map(|known| known.name.as_str())
+    }
+
     /// Whether a metric counts, and how far.
     pub(super) fn nature(&self, metric: Metric) -> Nature {
         let columns = self.tables.iter().flat_map(|table| &table.columns);

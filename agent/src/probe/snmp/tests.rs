@@ -13,18 +13,18 @@ use extranet_proto::record::{Definition, ObjectKind, Value};
 use self::snmpd::{AUTH_PHRASE, PRIVACY_PHRASE, Snmpd, USER};
 use super::*;
 
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(super) const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 /// For runs that end by themselves.
 const LONG: Duration = Duration::from_secs(20);
 /// For runs that are expected to time out.
 const SHORT: Duration = Duration::from_millis(600);
 
-fn poller() -> Poller {
+pub(super) fn poller() -> Poller {
     Poller::new(ObjectIds::new())
 }
 
-fn v2c(community: &str) -> SnmpCredential {
+pub(super) fn v2c(community: &str) -> SnmpCredential {
     SnmpCredential::V2c {
         community: community.into(),
     }
@@ -40,7 +40,7 @@ fn v3(phrase: &str) -> SnmpCredential {
 }
 
 /// A check of both modules.
-fn check(id: u32, port: u16, credential: SnmpCredential, timeout: Duration) -> Check {
+pub(super) fn check(id: u32, port: u16, credential: SnmpCredential, timeout: Duration) -> Check {
     let probe = SnmpProbe {
         port,
         credential,
@@ -71,7 +71,7 @@ async fn run_in(poller: &Poller, check: &Check, address: IpAddr, vrf: &str) -> M
     poller.run(&run, probe).await
 }
 
-async fn run(poller: &Poller, check: &Check, address: IpAddr) -> Measured {
+pub(super) async fn run(poller: &Poller, check: &Check, address: IpAddr) -> Measured {
     run_in(poller, check, address, "").await
 }
 

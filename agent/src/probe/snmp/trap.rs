@@ -66,10 +66,13 @@ impl Dropped {
     }
 }
 
-/// Takes notifications from sockets until it is told to stop.
-pub struct Receiver {
+/// Takes how often something was said, and what.
+type Tell = Box<dyn Fn(i64, &str) + Send>;
+
+/// Takes notifications from a socket until it is told to stop.
+struct Receiver {
     poller: Poller,
-    recorder: Recorder,
+    tell: Tell,
     stats: Arc<Stats>,
     engine: Engine,
     names: Names,
@@ -78,10 +81,10 @@ pub struct Receiver {
 
 impl Receiver {
     /// Believes the devices that `poller` polls.
-    pub fn new(poller: Poller, recorder: Recorder, stats: Arc<Stats>) -> Self {
+    fn new(poller: Poller, stats: Arc<Stats>, tell: Tell) -> Self {
         Self {
             poller,
-            recorder,
+            tell,
             stats,
             engine: Engine::new(),
             names: Names::built_in(),
@@ -90,7 +93,7 @@ impl Receiver {
     }
 
     /// Serves one socket.
-    pub async fn run(mut self, socket: UdpSocket, stop: Shutdown) {
+    async fn run(mut self, socket: UdpSocket, stop: Shutdown) {
         let mut buffer = vec![0; DATAGRAM_BYTES];
         let mut tick = interval(repeats::PERIOD);
         loop {
@@ -123,7 +126,7 @@ impl Receiver {
                 let text = self.names.text(source.ip().to_canonical(), &notice);
                 self.stats.trap_received.inc();
                 if let Some(first) = self.repeats.add(text, Instant::now()) {
-                    self.recorder.event(EventKind::Trap, 1, &first);
+                    (self.tell)(1, &first);
                 }
                 answer
             }
@@ -138,7 +141,7 @@ impl Receiver {
     fn tell_repeats(&mut self) {
         for (text, many) in self.repeats.due(Instant::now()) {
             let many = i64::try_from(many).unwrap_or(i64::MAX);
-            self.recorder.event(EventKind::Trap, many, &text);
+            (self.tell)(many, &text);
         }
     }
 }
@@ -184,7 +187,9 @@ pub fn serve(
     stop: &Shutdown,
 ) {
     for socket in sockets {
-        let receiver = Receiver::new(poller.clone(), recorder.clone(), Arc::clone(stats));
+        let recorder = recorder.clone();
+        let tell: Tell = Box::new(move |many, text| recorder.event(EventKind::Trap, many, text));
+        let receiver = Receiver::new(poller.clone(), Arc::clone(stats), tell);
         spawn_named("snmp-traps", receiver.run(socket, stop.clone()));
     }
 }

@@ -63,7 +63,9 @@ fn community(message: CommunityMessage, known: &[SnmpCredential]) -> Result<Rece
     }
     match pdu {
         CommunityPdu::TrapV1(trap) => {
-            let name = trap.v2_trap_oid().map_err(|_| refused(Dropped::Malformed))?;
+            let name = trap
+                .v2_trap_oid()
+                .map_err(|_| refused(Dropped::Malformed))?;
             Ok(Received {
                 notice: Notice::new(Oid(name.arcs().to_vec()), trap.varbinds().to_vec()),
                 answer: None,
@@ -75,13 +77,15 @@ fn community(message: CommunityMessage, known: &[SnmpCredential]) -> Result<Rece
             let answer = is_inform
                 .then(|| {
                     let response = response(&pdu, version)?;
-                    CommunityMessage::v2c(community, response).ok()?.encode().ok()
+                    CommunityMessage::v2c(community, response)
+                        .ok()?
+                        .encode()
+                        .ok()
                 })
                 .flatten()
                 .map(Into::into);
             Ok(Received { notice, answer })
         }
-        _ => Err(refused(Dropped::Malformed)),
     }
 }
 

@@ -32,7 +32,10 @@ impl Names {
 
     /// `source=10.0.0.1 trap=linkDown ifIndex=3 ifName="ge 0/0/3"`, cut to what an event may have.
     pub(super) fn text(&self, source: IpAddr, notice: &Notice) -> String {
-        let name = self.0.iter().find_map(|module| module.notification(&notice.name));
+        let name = self
+            .0
+            .iter()
+            .find_map(|module| module.notification(&notice.name));
         let name = name.map_or_else(|| notice.name.to_string(), str::to_owned);
         let mut text = format!("source={source} trap={name}");
         let mut index_is_known = false;
@@ -55,7 +58,11 @@ impl Names {
     /// Name, value and index of a binding. Objects that no module knows keep their numbers.
     fn binding(&self, binding: &Binding) -> (String, String, Option<String>) {
         if let Some(row) = binding.oid.under(&Oid(vec![1, 3, 6, 1, 2, 1, 2, 2, 1, 1])) {
-            return ("ifIndex".to_owned(), plain(&binding.datum), Some(dotted(row)));
+            return (
+                "ifIndex".to_owned(),
+                plain(&binding.datum),
+                Some(dotted(row)),
+            );
         }
         let known = self.0.iter().find_map(|module| module.object(&binding.oid));
         match known {
@@ -64,7 +71,11 @@ impl Names {
                     Form::Label(form) => form.text(&binding.datum),
                     Form::Metric { .. } => plain(&binding.datum),
                 };
-                (column.name.clone(), value, (!row.is_empty()).then(|| dotted(row)))
+                (
+                    column.name.clone(),
+                    value,
+                    (!row.is_empty()).then(|| dotted(row)),
+                )
             }
             None => (binding.oid.to_string(), plain(&binding.datum), None),
         }
@@ -118,7 +129,10 @@ mod tests {
             binding("1.3.6.1.2.1.2.2.1.1.7", Datum::Signed(7)),
             binding("1.3.6.1.2.1.2.2.1.7.7", Datum::Signed(1)),
             binding("1.3.6.1.2.1.2.2.1.8.7", Datum::Signed(2)),
-            binding("1.3.6.1.2.1.31.1.1.1.1.7", Datum::Octets(b"ge 0/0/3".to_vec())),
+            binding(
+                "1.3.6.1.2.1.31.1.1.1.1.7",
+                Datum::Octets(b"ge 0/0/3".to_vec()),
+            ),
         ];
         assert_eq!(
             text("1.3.6.1.6.3.1.1.5.3", link_down),
@@ -139,9 +153,21 @@ mod tests {
     #[test]
     fn a_long_notification_is_cut() {
         let names = Names::built_in();
-        let long = vec![binding("1.3.6.1.2.1.1.5.0", Datum::Octets("拉".repeat(400).into_bytes())); 9];
+        let long = vec![
+            binding(
+                "1.3.6.1.2.1.1.5.0",
+                Datum::Octets("拉".repeat(400).into_bytes())
+            );
+            9
+        ];
         let name = "1.3.6.1.6.3.1.1.5.1".parse().unwrap();
-        let text = names.text("::1".parse().unwrap(), &Notice { name, bindings: long });
+        let text = names.text(
+            "::1".parse().unwrap(),
+            &Notice {
+                name,
+                bindings: long,
+            },
+        );
         assert!(text.len() <= EVENT_TEXT_BYTES, "{}", text.len());
     }
 }

@@ -57,7 +57,10 @@ mod tests {
         assert_eq!(repeats.add("b".to_owned(), zero), Some("b".to_owned()));
         assert_eq!(repeats.due(zero + PERIOD / 2), []);
         assert_eq!(repeats.due(zero + PERIOD), [("a".to_owned(), 2)]);
-        assert_eq!(repeats.add("a".to_owned(), zero + PERIOD), Some("a".to_owned()));
+        assert_eq!(
+            repeats.add("a".to_owned(), zero + PERIOD),
+            Some("a".to_owned())
+        );
     }
 
     #[tokio::test]

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use async_snmp::message::{
     MsgFlags, MsgGlobalData, ScopedPdu, SecurityLevel, V3Message, V3MessageData,
 };
+use async_snmp::v3::auth::{authenticate_message, verify_message};
 use async_snmp::v3::{
-    LocalizedKey, MasterKeys, PrivKey, SaltCounter, UsmSecurityParams, authenticate_message,
-    generate_engine_id, in_authoritative_time_window, verify_message,
+    LocalizedKey, MasterKeys, PrivKey, SaltCounter, UsmSecurityParams, generate_engine_id,
+    in_authoritative_time_window,
 };
 use async_snmp::{
     AuthProtocol, DecodeConfig, MessageSize, Pdu, ResponsePdu, Value, VarBind, Version,
@@ -29,7 +30,7 @@ const REMEMBERED_MAX: usize = 1_024;
 /// A message may be this much older than the newest one (RFC 3414 section 2.2.3), seconds.
 const TIME_WINDOW: u32 = 150;
 /// What we take in one message.
-const MESSAGE_BYTES: u32 = 65_507;
+const MESSAGE_BYTES: usize = 65_507;
 /// SNMP-USER-BASED-SM-MIB `usmStatsUnknownEngineIDs.0` and `usmStatsNotInTimeWindows.0`.
 const UNKNOWN_ENGINE_IDS: [u32; 11] = [1, 3, 6, 1, 6, 3, 15, 1, 1, 4, 0];
 const NOT_IN_TIME_WINDOWS: [u32; 11] = [1, 3, 6, 1, 6, 3, 15, 1, 1, 2, 0];
@@ -80,7 +81,9 @@ impl Engine {
         let mut keys =
             MasterKeys::new(name.parse::<AuthProtocol>().ok()?, phrase.as_bytes()).ok()?;
         if let Some((name, phrase)) = privacy {
-            keys = keys.with_privacy(privacy_protocol(name).ok()?, phrase.as_bytes()).ok()?;
+            keys = keys
+                .with_privacy(privacy_protocol(name).ok()?, phrase.as_bytes())
+                .ok()?;
         }
         if self.keys.len() >= REMEMBERED_MAX {
             self.keys.remove(0);
@@ -97,7 +100,11 @@ impl Engine {
             if is_old {
                 return false;
             }
-            *newest = if boots > *known_boots { time } else { time.max(*newest) };
+            *newest = if boots > *known_boots {
+                time
+            } else {
+                time.max(*newest)
+            };
             *known_boots = boots;
             return true;
         }
@@ -122,9 +129,10 @@ pub(super) fn read(
 ) -> Result<Received, Refused> {
     let malformed = || (Dropped::Malformed, None);
     let not_authentic = || (Dropped::NotAuthentic, None);
-    let security = UsmSecurityParams::decode(message.security_params().clone(), DecodeConfig::DEFAULT)
-        .map_err(|_| malformed())?
-        .value;
+    let security =
+        UsmSecurityParams::decode(message.security_params().clone(), DecodeConfig::DEFAULT)
+            .map_err(|_| malformed())?
+            .value;
     // Only what wants an answer is for our engine: an inform, or the question that goes before one.
     let wants_answer = message.global_data().msg_flags().reportable;
     if wants_answer && (engine.id.is_empty() || *security.engine_id() != engine.id) {
@@ -147,7 +155,14 @@ pub(super) fn read(
     let (boots, time) = (security.engine_boots(), security.engine_time());
     if wants_answer {
         if keys.is_some() && !in_authoritative_time_window(BOOTS, engine.time(), boots, time) {
-            let report = report(message, &security, engine, &NOT_IN_TIME_WINDOWS, 1, keys.as_ref());
+            let report = report(
+                message,
+                &security,
+                engine,
+                &NOT_IN_TIME_WINDOWS,
+                1,
+                keys.as_ref(),
+            );
             return Err((Dropped::Replayed, report));
         }
     } else if keys.is_some() && !engine.is_fresh(security.engine_id(), boots, time) {
@@ -158,7 +173,11 @@ pub(super) fn read(
     let answer = (wants_answer && scoped.pdu.is_confirmed())
         .then(|| {
             let pdu = response(&scoped.pdu, Version::V3)?;
-            let scoped = ScopedPdu::new(scoped.context_engine_id.clone(), scoped.context_name.clone(), pdu);
+            let scoped = ScopedPdu::new(
+                scoped.context_engine_id.clone(),
+                scoped.context_name.clone(),
+                pdu,
+            );
             sealed(message, &security, engine, scoped, keys.as_ref())
         })
         .flatten();
@@ -204,7 +223,9 @@ fn scoped_pdu(
         V3MessageData::Encrypted(cipher) => {
             let key = keys?.privacy.as_ref()?;
             let (boots, time) = (security.engine_boots(), security.engine_time());
-            let plain = key.decrypt(cipher, boots, time, security.priv_params()).ok()?;
+            let plain = key
+                .decrypt(cipher, boots, time, security.priv_params())
+                .ok()?;
             ScopedPdu::decode(&mut async_snmp::ber::Decoder::new(plain)).ok()
         }
     }
@@ -223,8 +244,12 @@ fn report(
         async_snmp::Oid::from_slice(counter),
         Value::Counter32(count),
     );
-    let request_id = message.pdu().map_or(0, |pdu: &Pdu| pdu.clone().into_raw_parts().0);
-    let pdu = ResponsePdu::report(request_id, vec![binding]).ok()?.into_raw();
+    let request_id = message
+        .pdu()
+        .map_or(0, |pdu: &Pdu| pdu.clone().into_raw_parts().0);
+    let pdu = ResponsePdu::report(request_id, vec![binding])
+        .ok()?
+        .into_raw();
     let scoped = ScopedPdu::new(engine.id.clone(), Bytes::new(), pdu);
     // A report is signed at most: it holds no secret, and its reader may not have our engine's time yet.
     let signing = keys.map(|keys| Keys {
@@ -260,9 +285,12 @@ fn sealed(
         Some(key) => {
             let plain = scoped.encode_to_bytes().ok()?;
             // DES needs salts that survive the process: informs over it are not acknowledged.
-            let (cipher, salt) = key.encrypt_aes(&plain, BOOTS, time, engine.salt.as_ref()?).ok()?;
+            let (cipher, salt) = key
+                .encrypt_aes(&plain, BOOTS, time, engine.salt.as_ref()?)
+                .ok()?;
             let params = params.with_priv_params(salt).ok()?;
-            V3Message::new_with_opaque_encrypted_scoped_pdu(global, params.encode().ok()?, cipher).ok()?
+            V3Message::new_with_opaque_encrypted_scoped_pdu(global, params.encode().ok()?, cipher)
+                .ok()?
         }
     };
     let mut bytes = message.encode().ok()?.to_vec();
