@@ -11,6 +11,7 @@
 //! - [`http`]: where a redirect leads, and whether a text is in a body;
 //! - [`ntp`]: requests to time servers and their answers;
 //! - [`udp_echo`]: datagrams that come back as they are, and those that do not;
+//! - [`recording`]: packets as text, and what must come of them, for tests;
 //! - [`rtnetlink`]: requests to the kernel's routing netlink, and its answers;
 //! - [`route_lookup`]: which way the kernel sends a destination.
 
@@ -23,6 +24,7 @@ pub mod icmp;
 pub mod ipv4;
 pub mod mark;
 pub mod ntp;
+pub mod recording;
 pub mod route_lookup;
 pub mod rtnetlink;
 pub mod trouble;

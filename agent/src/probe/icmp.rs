@@ -10,6 +10,7 @@
 //!   an outcome at once, where others wait for the timeout (`port`, [`crate::packet::trouble`]);
 //! - what became of each request of a run (`burst`), and all that came to nothing, counted (`counts`);
 //! - what comes after the end of a run, told with the next one; buckets that grow from run to run (`track`);
+//! - what was recorded can be replayed, without socket and clock (`desk`, [`replay`]);
 //! - pace: the packets of all runs together keep a minimum distance (`pacer`).
 //!
 //! A burst ends when every request was answered or failed, at its deadline at the latest; a train lasts as long as its
@@ -18,9 +19,11 @@
 
 mod burst;
 mod counts;
+mod desk;
 mod histogram;
 mod pacer;
 mod port;
+pub mod replay;
 mod token;
 mod track;
 mod values;
@@ -39,8 +42,9 @@ use tokio::time::Instant;
 use self::burst::{Burst, Summary, Trouble};
 use self::counts::Counters;
 pub use self::counts::Counts;
+use self::desk::{Scratch, ip_bytes};
 use self::pacer::Pacer;
-use self::port::{Patience, Port, Registered, Scratch, ip_bytes};
+use self::port::{Patience, Port, Registered};
 use self::track::{Track, Tracks};
 use super::{Measured, ObjectIds, Run, Traffic};
 use crate::net::departure::Departing;

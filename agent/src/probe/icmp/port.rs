@@ -1,6 +1,5 @@
-//! One socket, the table of the requests that are out on it, and the task that reads what comes back.
+//! One socket with its desk, and the task that reads what comes back.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +14,14 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::burst::{Answer, Burst, Departure, Stragglers, Trouble, Verdict};
+use super::burst::{Answer, Burst, Departure, Stragglers};
 use super::counts::Counters;
+use super::desk::{Desk, Scratch};
 use super::locked;
-use super::token::{Recognised, Tokens, came_back_whole};
-use crate::net::icmp_socket::{Arrival, ErrorReport, IcmpSocket, ReceiveBuffer, Received, Way};
+use super::token::Tokens;
+use crate::net::icmp_socket::{IcmpSocket, ReceiveBuffer, Received, Way};
 use crate::net::refusal::Refusal;
 use crate::net::stamp::PacketClock;
-use crate::packet::icmp::{self, Echo, Message};
-use crate::packet::trouble;
 
 /// Messages read in one go, so that a flood does not keep the thread from its other tasks.
 const DRAIN_LIMIT: usize = 512;
@@ -41,13 +39,7 @@ const FULL_QUEUE_WAIT: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Port {
     socket: AsyncFd<IcmpSocket>,
-    tokens: Tokens,
-    /// For raw sockets; on datagram sockets the kernel writes its own over it.
-    identifier: u16,
-    /// Id of the next packet: unique for the socket, and its low 16 bits are the sequence number on the wire.
-    next_id: AtomicU64,
-    /// The bursts that are out, by the id of their first packet. Each has as many consecutive ids as packets.
-    bursts: Mutex<BTreeMap<u64, Arc<Burst>>>,
+    desk: Desk,
     inbox: Mutex<Inbox>,
     /// How many packets the kernel has dropped from the receive queue, as far as it told.
     overflowed: AtomicU64,
@@ -74,7 +66,7 @@ pub(super) struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        locked(&self.port.bursts).remove(&self.first_id);
+        self.port.desk.forget(self.first_id);
     }
 }
 
@@ -95,13 +87,10 @@ impl Port {
         )]
         let socket = AsyncFd::with_interest(socket, interest)
             .map_err(|_| Refusal::not_measured(Reason::LocalError))?;
-        let tokens = Tokens::new();
+        let unverified = socket.get_ref().delivers_unverified();
         Ok(Self {
-            identifier: tokens.identifier(),
             socket,
-            tokens,
-            next_id: AtomicU64::new(0),
-            bursts: Mutex::new(BTreeMap::new()),
+            desk: Desk::new(family, unverified, Tokens::new(), Arc::clone(&counters)),
             inbox: Mutex::new(Inbox {
                 buffer: ReceiveBuffer::new(),
                 overflow: 0,
@@ -133,10 +122,7 @@ impl Port {
 
     /// Puts a burst into the table and gives its packets their ids.
     pub(super) fn register(self: &Arc<Self>, burst: Arc<Burst>) -> Registered {
-        let ids = u64::from(burst.packets());
-        let mut bursts = locked(&self.bursts);
-        let first_id = self.next_id.fetch_add(ids, Ordering::Relaxed);
-        bursts.insert(first_id, Arc::clone(&burst));
+        let first_id = self.desk.register(&burst);
         Registered {
             port: Arc::clone(self),
             burst,
@@ -157,7 +143,7 @@ impl Port {
         let mut kept = 0;
         for _ in 0..DRAIN_LIMIT {
             match self.socket.get_ref().receive_error(&mut inbox.buffer) {
-                Ok(Received::Item(report)) => self.on_error(&report),
+                Ok(Received::Item(report)) => self.desk.error(&report),
                 Ok(Received::Skipped) => {}
                 Ok(Received::Empty) => return false,
                 Err(_) if kept == KEPT_ERRORS => return false,
@@ -189,118 +175,19 @@ impl Port {
                 self.overflowed.fetch_add(dropped.into(), Ordering::Relaxed);
                 self.counters.overflowed.add(dropped.into());
             }
-            self.on_message(&arrival);
-        }
-        true
-    }
-
-    fn on_message(&self, arrival: &Arrival<'_>) {
-        // Read after the kernel's timestamp: a step in between is seen here.
-        let clock = self.clock.offset();
-        let socket = self.socket.get_ref();
-        let parsed = icmp::parse(
-            socket.family(),
-            arrival.message,
-            socket.delivers_unverified(),
-        );
-        let echo = match parsed {
-            Ok(Message::Reply(echo)) => echo,
-            // A raw socket sees everything, its own requests on loopback included.
-            Ok(Message::Request(_) | Message::Other { .. }) => return,
-            Err(_) => return self.counters.malformed.one(),
-        };
-        let Recognised::Ours(id) = self.tokens.recognise(echo.payload) else {
-            return self.counters.foreign.one();
-        };
-        let Some((burst, index)) = self.find(id) else {
-            return self.counters.late.one();
-        };
-        if arrival.from != burst.destination {
-            return self.counters.foreign.one();
-        }
-        burst.received_bytes(ip_bytes(socket.family(), arrival.message.len()));
-        if !came_back_whole(echo.payload, burst.payload_bytes) {
-            burst.failed(index, Reason::Malformed);
-            return self.counters.malformed.one();
-        }
-        let verdict = burst.answered(
-            index,
-            Answer {
-                real_ns: arrival
-                    .real_ns
-                    .map_or_else(|| self.clock.real_ns(), |ns| self.clock.shifted(ns)),
+            // Read after the kernel's timestamp: a step in between is seen here.
+            let clock = self.clock.offset();
+            let real_ns = arrival
+                .real_ns
+                .map_or_else(|| self.clock.real_ns(), |ns| self.clock.shifted(ns));
+            let answer = Answer {
+                real_ns,
                 clock,
                 hop_limit: arrival.hop_limit,
-            },
-        );
-        match verdict {
-            Verdict::Received => self.counters.received.one(),
-            Verdict::ReceivedAcrossStep => {
-                self.counters.received.one();
-                self.counters.clock_steps.one();
-            }
-            Verdict::Duplicate => self.counters.duplicates.one(),
-            Verdict::Late => self.counters.late.one(),
+            };
+            self.desk.message(arrival.from, arrival.message, answer);
         }
-    }
-
-    fn on_error(&self, report: &ErrorReport<'_>) {
-        let family = self.socket.get_ref().family();
-        let Some(reason) = trouble::reason(family, report.kind, report.code) else {
-            return;
-        };
-        let Some(quoted) = icmp::parse_quoted(family, report.quoted) else {
-            return self.counters.foreign.one();
-        };
-        let found = match self.tokens.recognise(quoted.payload) {
-            Recognised::Ours(id) => self.find(id),
-            Recognised::TooShort => self.find_by_header(&quoted, report),
-            Recognised::Foreign => None,
-        };
-        match found {
-            Some((burst, index)) if burst.destination == report.destination => {
-                let error_bytes = icmp::HEADER_BYTES + report.quoted.len();
-                burst.received_bytes(ip_bytes(family, 0) + ip_bytes(family, error_bytes));
-                let trouble = Trouble {
-                    offender: report.offender,
-                    kind: report.kind,
-                    code: report.code,
-                };
-                if burst.troubled(index, reason, trouble) {
-                    self.counters.errors.one();
-                }
-            }
-            _ => self.counters.foreign.one(),
-        }
-    }
-
-    /// The burst that a packet belongs to, and which of its packets it is.
-    fn find(&self, id: u64) -> Option<(Arc<Burst>, u16)> {
-        let bursts = locked(&self.bursts);
-        let (first_id, burst) = bursts.range(..=id).next_back()?;
-        let index = u16::try_from(id - first_id).ok()?;
-        (index < burst.packets()).then(|| (Arc::clone(burst), index))
-    }
-
-    /// For routers that quote no payload: the newest packet with this sequence number that went to this destination.
-    fn find_by_header(
-        &self,
-        quoted: &Echo<'_>,
-        report: &ErrorReport<'_>,
-    ) -> Option<(Arc<Burst>, u16)> {
-        let newest = self.next_id.load(Ordering::Relaxed).checked_sub(1)?;
-        let oldest = *locked(&self.bursts).keys().next()?;
-        let back = u64::from(sequence_of(newest).wrapping_sub(quoted.sequence));
-        let mut candidate = newest.checked_sub(back);
-        while let Some(id) = candidate.filter(|id| *id >= oldest) {
-            if let Some((burst, index)) = self.find(id)
-                && burst.destination == report.destination
-            {
-                return Some((burst, index));
-            }
-            candidate = id.checked_sub(1 << 16);
-        }
-        None
+        true
     }
 
     fn try_send(&self, packet: &[u8], burst: &Burst, index: u16, patience: Patience) -> Attempt {
@@ -352,14 +239,7 @@ impl Registered {
         let port = &self.port;
         let burst = &self.burst;
         let id = self.first_id + u64::from(index);
-        port.tokens
-            .write(id, burst.payload_bytes, &mut scratch.payload);
-        let echo = Echo {
-            identifier: port.identifier,
-            sequence: sequence_of(id),
-            payload: &scratch.payload,
-        };
-        icmp::build_request(port.socket.get_ref().family(), &echo, &mut scratch.packet);
+        port.desk.write_request(id, burst.payload_bytes, scratch);
 
         let (mut attempts, mut waits) = (0, 0);
         let refusal = loop {
@@ -423,27 +303,4 @@ fn refusal(errno: Errno, burst: &Burst) -> Refusal {
         }
         (errno, _) => Refusal::of(errno),
     }
-}
-
-/// Bytes of an IP packet with a header without options.
-pub(super) fn ip_bytes(family: Family, payload: usize) -> u64 {
-    let header: u64 = match family {
-        Family::V4 => 20,
-        Family::V6 => 40,
-    };
-    header + payload as u64
-}
-
-/// Where packets are built, used again for each packet of a run.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    payload: Vec<u8>,
-    packet: Vec<u8>,
-}
-
-/// Sequence number on the wire.
-const fn sequence_of(id: u64) -> u16 {
-    #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]
-    let low = id as u16;
-    low
 }

@@ -11,7 +11,12 @@
 //! may use one identifier (evidence: such a reply was taken for our own, with a wrong round trip). The hash needs no
 //! memory of what was sent, so a reply that arrives long after its run is still known as ours, and counted as late.
 
-use std::hash::{BuildHasher, RandomState};
+#[expect(
+    deprecated,
+    reason = "its successor may change from one compiler to the next; this one is SipHash-2-4 by its documentation"
+)]
+use std::hash::SipHasher;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 /// Bytes of the token at the start of the payload; the contract asks for at least as much payload.
 pub(super) const TOKEN_BYTES: usize = 16;
@@ -19,7 +24,7 @@ pub(super) const TOKEN_BYTES: usize = 16;
 /// Makes and recognises tokens; keyed anew for each socket.
 #[derive(Debug)]
 pub(super) struct Tokens {
-    key: RandomState,
+    key: [u64; 2],
 }
 
 /// What a payload says.
@@ -36,22 +41,35 @@ pub(super) enum Recognised {
 impl Tokens {
     /// With a random key.
     pub(super) fn new() -> Self {
-        Self {
-            key: RandomState::new(),
-        }
+        let random = RandomState::new();
+        Self::with_key([random.hash_one(0_u8), random.hash_one(1_u8)])
     }
 
-    /// 16 random bits that stay the same, for the identifier of raw sockets.
+    /// With a key that is known, so that what was recorded is recognised again.
+    pub(super) const fn with_key(key: [u64; 2]) -> Self {
+        Self { key }
+    }
+
+    /// 16 bits that stay the same, for the identifier of raw sockets.
     pub(super) fn identifier(&self) -> u16 {
-        let [.., high, low] = self.key.hash_one("identifier").to_be_bytes();
+        let [.., high, low] = self.hash(u64::MAX).to_be_bytes();
         u16::from_be_bytes([high, low])
+    }
+
+    /// Short, and out of reach of whoever has not seen the packet.
+    #[expect(deprecated, reason = "see the import")]
+    fn hash(&self, id: u64) -> u64 {
+        let [one, other] = self.key;
+        let mut hasher = SipHasher::new_with_keys(one, other);
+        hasher.write(&id.to_be_bytes());
+        hasher.finish()
     }
 
     /// The payload of a packet, `bytes` long but at least a token.
     pub(super) fn write(&self, id: u64, bytes: usize, payload: &mut Vec<u8>) {
         payload.clear();
         payload.extend_from_slice(&id.to_be_bytes());
-        payload.extend_from_slice(&self.key.hash_one(id).to_be_bytes());
+        payload.extend_from_slice(&self.hash(id).to_be_bytes());
         payload.extend(filling().take(bytes.saturating_sub(TOKEN_BYTES)));
     }
 
@@ -62,7 +80,7 @@ impl Tokens {
             return Recognised::TooShort;
         };
         let id = u64::from_be_bytes(*id);
-        if self.key.hash_one(id) == u64::from_be_bytes(*hash) {
+        if self.hash(id) == u64::from_be_bytes(*hash) {
             Recognised::Ours(id)
         } else {
             Recognised::Foreign
