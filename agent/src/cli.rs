@@ -2,6 +2,7 @@
 
 mod ipv6;
 mod path;
+mod snmp;
 
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -50,6 +51,9 @@ enum Command {
     /// IPv6 readiness of this machine.
     #[command(subcommand)]
     Ipv6(ipv6::Ipv6Command),
+    /// Ask an SNMP device: get, walk, or what a module gives.
+    #[command(subcommand)]
+    Snmp(snmp::SnmpCommand),
     /// The way to a target, hop by hop, and its MTU.
     Path(path::PathArgs),
 }
@@ -146,6 +150,12 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             print!("{text}");
             Ok(())
         }
+        Command::Snmp(command) => runtime
+            .block_on(snmp::ask(&config, command, |line| println!("{line}")))
+            .map_err(|text| Failure {
+                status: exit::FAILURE,
+                text,
+            }),
         Command::Path(args) => {
             let text = runtime
                 .block_on(path::look(&config, args))

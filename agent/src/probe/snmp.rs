@@ -14,6 +14,7 @@
 //! A module's values are in the result all or not at all; a scrape that fails in its second module keeps those of the
 //! first. Why the library is used the way it is: docs/decisions/0004-snmp-library.md.
 
+pub mod by_hand;
 mod counters;
 mod device;
 mod endpoint;

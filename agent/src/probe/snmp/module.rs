@@ -25,7 +25,7 @@ mod index;
 use std::fmt;
 use std::str::FromStr;
 
-use extranet_proto::metric::{Kind, Metric};
+use extranet_proto::metric::{Defined, Kind, Metric};
 use extranet_proto::record::ObjectKind;
 
 use super::history::Nature;
@@ -93,6 +93,16 @@ pub(super) struct Series {
 }
 
 impl Series {
+    /// The raw bits as the number that is exported.
+    pub(super) fn exported(&self, raw: u64) -> f64 {
+        Defined {
+            name: String::new(),
+            kind: self.kind,
+            scale: self.scale,
+        }
+        .exported(raw)
+    }
+
     fn gauge(name: String, scale: f64) -> Self {
         Self {
             name,

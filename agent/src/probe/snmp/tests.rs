@@ -1,7 +1,9 @@
 //! The poller against the real snmpd and, in [`hostile`], against an agent that answers as badly as it can.
 
 mod ber;
+mod delay;
 mod hostile;
+mod peers;
 mod snmpd;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -18,7 +18,7 @@ pub(super) const PRIVACY_PHRASE: &str = "privacy phrase of the test";
 pub(super) struct Snmpd {
     pub(super) port: u16,
     child: Child,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Snmpd {
@@ -28,7 +28,16 @@ impl Snmpd {
     }
 
     pub(super) async fn start_on(port: u16, more_configuration: &str) -> Self {
-        let state = TempDir::new().unwrap();
+        Self::start_again(port, more_configuration, TempDir::new().unwrap()).await
+    }
+
+    /// Ends it; what it keeps on disk, among it the number of its boots, stays for the next one.
+    pub(super) fn keep_state(mut self) -> TempDir {
+        std::mem::replace(&mut self.state, TempDir::new().unwrap())
+    }
+
+    /// Starts with what another one kept.
+    pub(super) async fn start_again(port: u16, more_configuration: &str, state: TempDir) -> Self {
         let configuration = state.path().join("snmpd.conf");
         let text = format!(
             "rocommunity public 127.0.0.1\n\
@@ -49,11 +58,7 @@ impl Snmpd {
             .stderr(Stdio::null())
             .spawn()
             .expect("snmpd (Debian package snmpd) must be installed");
-        let mut snmpd = Self {
-            port,
-            child,
-            _state: state,
-        };
+        let mut snmpd = Self { port, child, state };
         snmpd.wait_until_it_answers().await;
         snmpd
     }
