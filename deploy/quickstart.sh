@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Extranet Monitor on one machine in a minute: installs what is missing from Debian, builds, starts VictoriaMetrics,
-# Alertmanager, a collector and an agent on loopback, and shows what they measure. Everything lives in a throw-away
-# folder and ends with Ctrl-C.
+# Alertmanager, a collector and an agent on loopback, and shows what they measure: first values, the IPv6 level of this
+# machine, the report files, and a security event. Everything lives in a throw-away folder and ends with Ctrl-C.
 #
 #   deploy/quickstart.sh          stay in the foreground until Ctrl-C
-#   deploy/quickstart.sh --once   check that values and an alert arrive, then stop: exit 0, or what failed and exit 1
+#   deploy/quickstart.sh --once   check that values and alerts arrive, then stop: exit 0, or what failed and exit 1
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # From the start of the collector until the first values show; what the product promises.
 readonly VALUES_WITHIN=60
-# From the new access point until its alert: three bad slots of 2 s, and a busy machine.
+# From the new access point, or the new certificate, until its alert: three bad slots of 2 s, and a busy machine.
 readonly ALERT_WITHIN=60
 # From the start of a process until it answers.
 readonly READY_WITHIN=30
@@ -19,7 +19,7 @@ once=
 case "${1:-}" in
   '') ;;
   --once) once=yes ;;
-  *) sed -n '2,7s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] && exit 0; exit 64 ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] && exit 0; exit 64 ;;
 esac
 
 # --- what the machine needs ------------------------------------------------------------------------------------------
@@ -30,6 +30,7 @@ export PATH="$PATH:$HOME/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin"
 install_missing \
   cc:gcc \
   curl:curl \
+  openssl:openssl \
   prometheus-alertmanager:prometheus-alertmanager \
   snmpd:snmpd \
   victoria-metrics:victoria-metrics
@@ -91,6 +92,16 @@ start() {
   order+=("$name")
 }
 
+# stop NAME: ends one process, which may be started again.
+stop() {
+  local name=$1 one rest=()
+  kill -TERM "${pid_of[$name]}" 2>/dev/null || true
+  wait "${pid_of[$name]}" 2>/dev/null || true
+  unset "pid_of[$name]"
+  for one in "${order[@]}"; do [ "$one" = "$name" ] || rest+=("$one"); done
+  order=("${rest[@]}")
+}
+
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds; says what failed and shows the logs otherwise.
 wait_for() {
   local patience=$1 what=$2 name
@@ -139,10 +150,11 @@ free_port; collector=$REPLY
 free_port; collector_self=$REPLY
 free_port; agent_self=$REPLY
 free_port; snmp=$REPLY
+free_port; portal=$REPLY
 free_port; nobody=$REPLY
 community=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
 
-# --- a device, the engines -------------------------------------------------------------------------------------------
+# --- a device, a server with a certificate, the engines -------------------------------------------------------------------------------------------
 
 echo '== starting snmpd, VictoriaMetrics, Alertmanager'
 (umask 077; cat >"$state/snmpd.conf" <<EOF
@@ -153,6 +165,17 @@ sysLocation this machine
 EOF
 )
 start snmpd env SNMP_PERSISTENT_DIR="$state/snmpd" snmpd -f -Lo -m '' -C -c "$state/snmpd.conf"
+
+# Two certificates for one name: the second one is for the security event.
+for number in 1 2; do
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj "/CN=portal.demo/O=Demo $number" \
+    -keyout "$state/portal-$number.key" -out "$state/portal-$number.pem" 2>"$state/openssl.log" || fail 'making a certificate'
+done
+# show_certificate NUMBER: the portal shows this one from now on.
+show_certificate() {
+  start portal openssl s_server -accept "127.0.0.1:$portal" -www -quiet -key "$state/portal-$1.key" -cert "$state/portal-$1.pem"
+}
+show_certificate 1
 
 # What the collector and the agent say about themselves, for dashboards/pipeline.json.
 cat >"$state/scrapes.yml" <<EOF
@@ -188,6 +211,10 @@ tick = "1s"
 # Short, so that a first visitor sees an alert within seconds; the default is a minute.
 slot = "2s"
 
+[security]
+# How long an event must be over before it is closed; the default is five minutes.
+hold_down = "10s"
+
 [alertmanager]
 urls = ["http://127.0.0.1:$alertmanager"]
 
@@ -214,6 +241,7 @@ centre,loopback-v6,anchor,::1,,,,,,,
 demo,router,router,127.0.0.1,,,,,2c,$snmp,$community
 demo,victoria,service,127.0.0.1,$victoria,,/health,,,,
 demo,collector,service,127.0.0.1,$collector,enrol.extranet.internal,,yes,,,
+demo,portal,service,127.0.0.1,$portal,portal.demo,,yes,,,
 EOF
 cat >"$state/plan.toml" <<EOF
 [[plan]]
@@ -242,13 +270,22 @@ probe = "http"
 target = "service"
 contains = "OK"
 interval = "2s"
-# The collector's own certificate: its authority is nobody's but ours, so only what it shows is looked at.
+# Nobody's authority has signed these certificates, so only what is shown is looked at, and whether it changes.
 [[plan.check]]
 name = "service-tls"
 probe = "tls"
 target = "service"
 verify = false
+interval = "2s"
+[[plan.check]]
+name = "ipv6"
+probe = "ipv6"
+target = "self"
+families = [6]
 interval = "5s"
+timeout = "4s"
+# A name that is looked up on this machine alone.
+services = ["tcp://localhost:$victoria"]
 
 [[inbound]]
 name = "routers from outside"
@@ -312,6 +349,8 @@ all_arrived() {
     arrived 'probe_http_duration_seconds{ap_id="demo",check="service-http",phase="processing"} > 0' &&
     arrived 'probe_ssl_earliest_cert_expiry{ap_id="demo",check="service-tls"} > 0' &&
     arrived 'probe_ssl_last_chain_info{ap_id="demo",check="service-tls",subject!=""}' &&
+    arrived "probe_ssl_last_chain_info{ap_id=\"demo\",instance=\"127.0.0.1:$portal\"}" &&
+    arrived 'extranet_ipv6_level{ap_id="demo"} >= 0' &&
     arrived 'extranet_collector_session_open > 0' &&
     arrived 'extranet_agent_uplink_connected == 1'
 }
@@ -319,6 +358,35 @@ echo "== waiting for the first values (at most $VALUES_WITHIN s)"
 wait_for "$((VALUES_WITHIN - (SECONDS - started)))" 'values of every probe and of the programs themselves in VictoriaMetrics' all_arrived
 echo "== all of them $((SECONDS - started)) s after the collector was started"
 ours status || fail 'status'
+
+# --- IPv6, the report, the dashboards ----------------------------------------------------------------------------------
+
+level=$(ours status --ap demo | sed -n 's/^  IPv6: //p')
+[ "$level" ] || fail 'the IPv6 level is not in the status'
+echo "== 本机 IPv6 等级 IPv6 level of this machine: $level"
+
+echo '== 覆盖报告（本月）coverage report of this month'
+ours report build --from "$(date +%Y-%m-01)" --to "$(date -d "$(date +%Y-%m-01) +1 month" +%Y-%m-%d)" \
+  --out "$state/report" || fail 'the report'
+
+echo "== Grafana 仪表板 dashboards: $PWD/dashboards/province.json, access-point.json, pipeline.json (README.md)"
+
+# --- a security event, harmless ----------------------------------------------------------------------------------------
+
+echo '== 安全事件演示：本机 TLS 服务更换证书 a security event: the certificate of a local TLS server changes'
+stop portal
+show_certificate 2
+# alerted NAME ACCESS-POINT
+alerted() {
+  local answer
+  answer=$(fetch "http://127.0.0.1:$alertmanager/api/v2/alerts?active=true")
+  echo "$answer"
+  grep -q "\"alertname\":\"$1\"" <<<"$answer" && grep -q "\"ap_id\":\"$2\"" <<<"$answer"
+}
+changed=$SECONDS
+wait_for "$ALERT_WITHIN" 'the alert TlsCertificate in Alertmanager' alerted TlsCertificate demo
+echo "== 告警已送达 the alert was in Alertmanager $((SECONDS - changed)) s later, with its evidence 证据:"
+ours security list --open || fail 'listing security events'
 
 # --- one run, for checks -----------------------------------------------------------------------------------------------
 
@@ -333,15 +401,9 @@ ap_id,name,kind,address,tcp_port
 lost,router,router,127.0.0.1,$nobody
 EOF
   ours import --access-points "$state/lost.csv" --targets "$state/lost-targets.csv" || fail 'the import'
-  alerted() {
-    local answer
-    answer=$(fetch "http://127.0.0.1:$alertmanager/api/v2/alerts?active=true")
-    echo "$answer"
-    grep -q '"alertname":"AccessPointDown"' <<<"$answer" && grep -q '"ap_id":"lost"' <<<"$answer"
-  }
-  wait_for "$ALERT_WITHIN" 'the alert AccessPointDown in Alertmanager' alerted
+  wait_for "$ALERT_WITHIN" 'the alert AccessPointDown in Alertmanager' alerted AccessPointDown lost
   ours status || fail 'status'
-  echo '== quick start: values in VictoriaMetrics, alert in Alertmanager: all is well'
+  echo '== quick start: values in VictoriaMetrics, report built, alerts in Alertmanager: all is well'
   exit 0
 fi
 
@@ -367,11 +429,12 @@ Next, in another terminal:
   extranet-collector ap add my-router --address 192.0.2.1 --snmp v2c --community-file FILE --config \$CONFIG
   # IPv6 readiness of this machine, check by check.
   extranet-agent ipv6 check
-  # The coverage report of this month as XLSX, CSV and GeoJSON.
-  extranet-collector report build --from $(date +%Y-%m-01) --to $(date -d "$(date +%Y-%m-01) +1 month" +%Y-%m-%d) --out report --config \$CONFIG
+  # The certificate above was changed on purpose: accept it, and its alert ends.
+  extranet-collector security close 1 --reason "demonstration" --config \$CONFIG
   # A ticket for an agent of your own.
   extranet-collector ticket new --ap demo --config \$CONFIG
 
+Report 报告: $state/report
 Logs and state: $state (removed at the end)
 Ctrl-C stops everything.
 EOF

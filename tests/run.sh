@@ -13,17 +13,16 @@ fi
 . deploy/debian-packages.sh
 install_missing \
   cc:gcc \
-  chronyd:chrony \
   curl:curl \
   debootstrap:debootstrap \
   dnsmasq:dnsmasq-base \
   ip:iproute2 \
   nft:nftables \
-  openssl:openssl \
   ping:iputils-ping \
   prometheus-alertmanager:prometheus-alertmanager \
   prometheus:prometheus \
   radvd:radvd \
+  rsyslogd:rsyslog \
   setpriv:util-linux \
   snmpd:snmpd \
   snmpget:snmp \

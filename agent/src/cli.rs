@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, DEFAULT_PATH};
 use crate::identity::ticket::{Ticket, TicketError};
-use crate::identity::{AGENT_VERSION, Identity, enrol};
+use crate::identity::{AGENT_VERSION, Identity, enrol_here};
 use crate::run::{RunError, certificate_time, prepare_state_dir, read_ticket, run};
 use crate::shell::{
     Stage, error_chain, exit, shutdown, spawn_named, start_logging, stop_requested,
@@ -230,13 +230,12 @@ async fn enrol_once(config: &Config, args: &EnrolArgs) -> Result<(), Failure> {
         });
     }
     let time = certificate_time(&config.state_dir, Clock::system());
-    let identity = enrol(config, &ticket, time)
+    let identity = enrol_here(config, &ticket, time)
         .await
         .map_err(|error| Failure {
             status: exit::NOT_ENROLLED,
             text: error_chain(&error),
         })?;
-    identity.store(&config.state_dir).map_err(RunError::from)?;
     println!("enrolled as {}", identity.agent_id);
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::dial::{DialError, dial};
 use crate::state_file::{self, StateFileError};
 
+mod pending;
 pub mod ticket;
 pub mod tls;
 
@@ -202,8 +203,28 @@ fn certificates(list: Vec<Vec<u8>>) -> Vec<CertificateDer<'static>> {
 /// A fresh P-256 key and a certificate request (DER) for it.
 pub fn key_and_request() -> Result<(KeyPair, Vec<u8>), rcgen::Error> {
     let key = KeyPair::generate()?;
-    let request = CertificateParams::default().serialize_request(&key)?;
-    Ok((key, request.der().to_vec()))
+    let request = request_for(&key)?;
+    Ok((key, request))
+}
+
+/// A certificate request (DER) for a key.
+fn request_for(key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
+    let request = CertificateParams::default().serialize_request(key)?;
+    Ok(request.der().to_vec())
+}
+
+/// Turns a ticket into an identity in the state folder, which must exist. If the answer is lost on its way, the next
+/// call asks with the same key and gets its certificate.
+pub async fn enrol_here(
+    config: &Config,
+    ticket: &Ticket,
+    time: CertificateTime,
+) -> Result<Identity, IdentityError> {
+    let key = pending::key_for(&config.state_dir, ticket)?;
+    let identity = enrol_with(config, ticket, time, &key).await?;
+    identity.store(&config.state_dir)?;
+    pending::forget(&config.state_dir)?;
+    Ok(identity)
 }
 
 /// Turns a ticket into an identity, at the first collector that can be reached. Does not store it.
@@ -212,7 +233,17 @@ pub async fn enrol(
     ticket: &Ticket,
     time: CertificateTime,
 ) -> Result<Identity, IdentityError> {
-    let (key, certificate_request) = key_and_request()?;
+    enrol_with(config, ticket, time, &KeyPair::generate()?).await
+}
+
+/// The same for a key.
+pub async fn enrol_with(
+    config: &Config,
+    ticket: &Ticket,
+    time: CertificateTime,
+    key: &KeyPair,
+) -> Result<Identity, IdentityError> {
+    let certificate_request = request_for(key)?;
     let tls = tls::pinned(ticket.ca_fingerprint, time)?;
     let request = EnrolRequest {
         ticket_secret: ticket.secret.to_vec(),
@@ -226,7 +257,7 @@ pub async fn enrol(
         .await
         .map_err(|status| refused(&status))?
         .into_inner();
-    let identity = from_reply(&key, reply)?;
+    let identity = from_reply(key, reply)?;
     // A ticket names whom to trust; an answer cannot widen that.
     let trusts_the_ticket = identity
         .roots

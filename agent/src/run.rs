@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::identity::ticket::{Ticket, TicketError};
 use crate::identity::tls::{self, CertificateTime};
-use crate::identity::{Identity, IdentityError, enrol};
+use crate::identity::{Identity, IdentityError, enrol_here};
 use crate::measure::{Measurer, Targets};
 use crate::probe::{ObjectIds, Probes, snmp};
 use crate::result::Recorder;
@@ -278,12 +278,11 @@ async fn identity(
     let ticket = read_ticket(ticket_file)?;
     loop {
         let result = tokio::select! {
-            result = enrol(config, &ticket, time.clone()) => result,
+            result = enrol_here(config, &ticket, time.clone()) => result,
             () = stop.reached(Stage::NoNewWork) => return Ok(None),
         };
         match result {
             Ok(identity) => {
-                identity.store(&config.state_dir)?;
                 tracing::info!(agent = %identity.agent_id, "enrolled");
                 return Ok(Some(identity));
             }

@@ -28,6 +28,7 @@ use crate::lookup;
 use crate::pki::Authority;
 use crate::self_stats::{Stats, count};
 use crate::store::{Planned, Store, StoreError};
+use crate::syslog;
 
 mod security;
 mod shown;
@@ -61,6 +62,8 @@ pub struct Admin {
     pub stats: Arc<Stats>,
     /// What the exporters say about themselves.
     pub exports: Arc<dyn Fn() -> Vec<wire::ExportStatus> + Send + Sync>,
+    /// What the syslog exports say about themselves.
+    pub syslog: syslog::Exports,
 }
 
 /// Opens the socket, mode 0600. A socket that a dead process left is replaced; the log's lock has made sure by now that
@@ -273,6 +276,7 @@ impl AdminApi for Admin {
             applied_lag_records,
         });
         reply.exports = (self.exports)();
+        reply.syslog = self.syslog.status();
         Ok(Response::new(reply))
     }
 

@@ -597,9 +597,11 @@ fn actor() -> String {
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
+/// Prints the answer. Whoever closes the pipe early, as `head` does, has seen what he wanted to see.
 fn say(text: &str) {
-    println!("{}", text.trim_end_matches('\n'));
+    use std::io::Write;
+    let text = text.trim_end_matches('\n');
+    writeln!(std::io::stdout(), "{text}").ok();
 }
 
 #[expect(clippy::print_stderr, reason = "the command failed")]

@@ -5,6 +5,7 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use extranet_agent::config::log_filter;
@@ -41,6 +42,8 @@ pub struct Config {
     pub alertmanager: AlertmanagerConfig,
     /// Sections `[[remote_write]]`.
     pub remote_write: Vec<RemoteWriteConfig>,
+    /// Sections `[[syslog]]`.
+    pub syslog: Vec<SyslogConfig>,
     /// Where statistics about the collector itself are served (`[self] listen`); `None` = not at all.
     pub self_listen: Option<SocketAddr>,
     /// `[log] filter`, in the syntax of tracing-subscriber's `EnvFilter`.
@@ -109,6 +112,51 @@ pub struct RemoteWriteConfig {
     pub flush: Duration,
 }
 
+/// A section `[[syslog]]`: a receiver of security events (RFC 5424).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyslogConfig {
+    /// Names its cursor and its statistics; a new one gets what happened within the last day.
+    pub name: String,
+    /// Host or address with port.
+    pub address: String,
+    /// How messages travel.
+    pub transport: Transport,
+    /// Number of the facility (RFC 5424 section 6.2.1).
+    pub facility: u8,
+    /// APP-NAME.
+    pub app_name: String,
+    /// HOSTNAME; `None` = that of the machine.
+    pub hostname: Option<String>,
+}
+
+/// How syslog messages travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// RFC 6587 with octet counting.
+    Tcp,
+    /// RFC 5426; what is lost on the way is lost.
+    Udp,
+}
+
+impl FromStr for Transport {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            other => Err(format!("unknown transport {other:?} (use tcp, udp)")),
+        }
+    }
+}
+
+/// Facilities by number.
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
+    "ftp", "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4",
+    "local5", "local6", "local7",
+];
+
 impl Default for Config {
     fn default() -> Self {
         Self::parse("default", "").expect("the defaults are valid")
@@ -146,6 +194,7 @@ impl Config {
             }),
             alertmanager: top.section("alertmanager", AlertmanagerConfig::read),
             remote_write: remote_writes(top),
+            syslog: syslogs(top),
             self_listen: top.section("self", |this| this.listen("listen", None)),
             log_filter: top.section("log", log_filter),
         })
@@ -197,6 +246,44 @@ fn remote_writes(top: &mut Reader<'_>) -> Vec<RemoteWriteConfig> {
     })
 }
 
+fn syslogs(top: &mut Reader<'_>) -> Vec<SyslogConfig> {
+    let mut names = std::collections::BTreeSet::new();
+    top.sections("syslog", |target| {
+        let name = target.required_string("name");
+        if !name.is_empty() && !names.insert(name.clone()) {
+            target.problem("name", format!("{name:?} is used twice"));
+        }
+        let address = target.required_string("address");
+        let port = address
+            .rsplit_once(':')
+            .map(|(_, port)| port.parse::<u16>());
+        if !address.is_empty() && !matches!(port, Some(Ok(1..))) {
+            target.problem(
+                "address",
+                format!("{address:?} must have a port, as in siem.example:514"),
+            );
+        }
+        let transport = target.parsed("transport", Transport::Tcp);
+        let word = target.string("facility", "local4");
+        let facility = FACILITIES.iter().position(|known| *known == word);
+        if facility.is_none() {
+            let known = FACILITIES.join(", ");
+            target.problem(
+                "facility",
+                format!("unknown facility {word:?} (use {known})"),
+            );
+        }
+        SyslogConfig {
+            name,
+            address,
+            transport,
+            facility: u8::try_from(facility.unwrap_or_default()).unwrap_or_default(),
+            app_name: target.string("app_name", "extranet-collector"),
+            hostname: target.optional_string("hostname"),
+        }
+    })
+}
+
 /// Both engines sit beside the collector or behind a proxy that does TLS: the collector itself speaks plain HTTP.
 fn url_problem(url: &str) -> Option<String> {
     let host = url
@@ -229,13 +316,15 @@ mod tests {
         let everything = EXAMPLE.replace("#: ", "");
         let config = Config::parse("example", &everything).unwrap();
         assert_eq!(config.remote_write.len(), 1);
+        assert_eq!((config.syslog.len(), config.syslog[0].facility), (1, 20));
         assert!(config.plan_file.is_some());
     }
 
     #[test]
     fn all_problems_come_at_once() {
         let text = "listen = 'here'\ntik = '1s'\n[state]\nbad_slots = 0\n[[remote_write]]\nurl = 'https://x'\n\
-                    [[remote_write]]\nname = 'a'\nurl = 'http://x/'\nflush = '9000s'\n";
+                    [[remote_write]]\nname = 'a'\nurl = 'http://x/'\nflush = '9000s'\n\
+                    [[syslog]]\nname = 'a'\naddress = 'siem'\ntransport = 'tls'\nfacility = 'local8'\n";
         let problems = Config::parse("c.toml", text).unwrap_err().to_string();
         for expected in [
             "c.toml:1: listen",
@@ -244,6 +333,9 @@ mod tests {
             "[0].name",
             "[0].url",
             "[1].flush",
+            "syslog[0].address",
+            "syslog[0].transport",
+            "syslog[0].facility",
         ] {
             assert!(
                 problems.contains(expected),

@@ -1,8 +1,11 @@
 //! Enrolment and renewal: a ticket or an old key becomes a certificate.
 //!
-//! Order of an enrolment: the ticket is looked up by the digest of its secret (known? unused? not expired? for this
-//! access point?), the certificate is made, the log takes it, the catalogue takes it over, and only then the agent gets
+//! Order of an enrolment: the ticket is looked up by the digest of its secret (known? not expired? for this access
+//! point? unused?), the certificate is made, the log takes it, the catalogue takes it over, and only then the agent gets
 //! its answer: a certificate that is out is always known, and its ticket always used up.
+//!
+//! An answer may be lost on its way. Whoever asks again with the same key before the ticket expires gets another
+//! certificate for the same agent; the request's own signature proves that he holds the key.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +23,7 @@ use crate::listen::Peer;
 use crate::lookup;
 use crate::pki::{self, Authority, Issued, Refused};
 use crate::self_stats::{Stats, count};
-use crate::store::{Store, StoreError, TicketInfo};
+use crate::store::{Store, StoreError, TicketInfo, UsedTicket};
 
 /// Characters of an access point's id that an agent's id begins with; 64 less a dash and the random part.
 const AGENT_ID_PREFIX: usize = 55;
@@ -136,16 +139,45 @@ impl Enrolment {
         let _in_hand = self.take_in_hand(digest).ok_or(EnrolError::UsedTicket)?;
         let ticket = lookup::read(&self.store, move |store| store.ticket(&digest)).await?;
         let now_us = self.clock.read().wall_us;
-        check_ticket(ticket, &ap, now_us)?;
-        let agent = draw_agent_id(&ap);
+        let asked_before = check_ticket(ticket, &ap, now_us)?;
+        let agent = match &asked_before {
+            Some(used) => used.agent.clone(),
+            None => draw_agent_id(&ap),
+        };
         let issued = self
             .authority
             .issue(&request.certificate_request, &agent, &ap, now_us)?;
+        if let Some(used) = asked_before {
+            return self.answer_again(&ap, digest, &used, &issued).await;
+        }
         self.record(&agent, &ap, digest.to_vec(), &issued, false)
             .await?;
         count(&self.stats.enrol_issued, "ticket");
         tracing::info!(%agent, %ap, "agent enrolled");
         Ok(self.reply(&agent, &issued))
+    }
+
+    /// The answer to an enrolment that succeeded before: only for the same key, and not for an agent that was revoked.
+    async fn answer_again(
+        &self,
+        ap: &ApId,
+        secret_digest: [u8; 32],
+        used: &UsedTicket,
+        issued: &Issued,
+    ) -> Result<EnrolReply, EnrolError> {
+        if used.key_digest.as_deref() != Some(issued.key_digest.as_slice()) {
+            return Err(EnrolError::UsedTicket);
+        }
+        let asked = used.agent.clone();
+        let known = lookup::read(&self.store, move |store| store.agent(&asked)).await?;
+        if known.is_none_or(|agent| agent.revoked) {
+            return Err(EnrolError::Revoked);
+        }
+        self.record(&used.agent, ap, secret_digest.to_vec(), issued, true)
+            .await?;
+        count(&self.stats.enrol_issued, "asked_again");
+        tracing::info!(agent = %used.agent, %ap, "agent enrolled again with the same key: the first answer was lost");
+        Ok(self.reply(&used.agent, issued))
     }
 
     async fn renew_agent(&self, request: RenewRequest) -> Result<EnrolReply, EnrolError> {
@@ -212,6 +244,7 @@ impl Enrolment {
             certificate_digest: issued.digest.to_vec(),
             not_after_wall_us: issued.not_after_wall_us,
             renewal,
+            public_key_digest: issued.key_digest.to_vec(),
         };
         let position = self.ingest.log(Input::CertificateIssued(record)).await?;
         Ok(self.store.wait_applied(position).await?)
@@ -249,19 +282,20 @@ impl Enrolment {
     }
 }
 
-/// The four questions to a ticket, in this order.
-fn check_ticket(ticket: Option<TicketInfo>, ap: &ApId, now_us: i64) -> Result<(), EnrolError> {
+/// The three questions to a ticket, in this order; who has used it already.
+fn check_ticket(
+    ticket: Option<TicketInfo>,
+    ap: &ApId,
+    now_us: i64,
+) -> Result<Option<UsedTicket>, EnrolError> {
     let ticket = ticket.ok_or(EnrolError::UnknownTicket)?;
-    if ticket.used {
-        return Err(EnrolError::UsedTicket);
-    }
     if ticket.expires_wall_us <= now_us {
         return Err(EnrolError::ExpiredTicket);
     }
     if ticket.ap_id != *ap {
         return Err(EnrolError::OtherAccessPoint);
     }
-    Ok(())
+    Ok(ticket.used)
 }
 
 /// The access point's id, so that people see where an agent stands, and 32 random bits: an access point may have
@@ -305,24 +339,20 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_answers_four_questions() {
+    fn a_ticket_answers_three_questions() {
         let ap = ApId::new("ap-1").unwrap();
         let good = TicketInfo {
             ap_id: ap.clone(),
             expires_wall_us: 10,
-            used: false,
+            used: None,
         };
         let label = |ticket, ap: &str, now| {
             let checked = check_ticket(ticket, &ApId::new(ap).unwrap(), now);
-            checked.map_or_else(|error| error.label(), |()| "good")
+            checked.map_or_else(|error| error.label(), |_| "good")
         };
         assert_eq!(label(Some(good.clone()), "ap-1", 9), "good");
         assert_eq!(label(None, "ap-1", 9), "unknown_ticket");
         assert_eq!(label(Some(good.clone()), "ap-1", 10), "expired_ticket");
-        assert_eq!(label(Some(good.clone()), "ap-2", 9), "other_access_point");
-        assert_eq!(
-            label(Some(TicketInfo { used: true, ..good }), "ap-1", 9),
-            "used_ticket"
-        );
+        assert_eq!(label(Some(good), "ap-2", 9), "other_access_point");
     }
 }

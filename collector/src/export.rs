@@ -38,6 +38,8 @@ use crate::store::{LogReader, Position, Store, StoreError, decode_log_record};
 const REQUEST_SAMPLES: usize = 5_000;
 /// How often the log is looked at when it has nothing new.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often the lag is counted again while an engine does not answer.
+const SHOW_LAG: Duration = Duration::from_secs(1);
 /// How long the catalogue may take to come to a record before this is said.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -84,6 +86,7 @@ impl Exporter {
             shown: Arc::clone(&shown),
             runtime: Handle::current(),
             collected: Collected::default(),
+            held_records: 0,
             collecting_since: None,
             sent: VecDeque::new(),
             config,
@@ -190,6 +193,8 @@ struct Work {
     shown: Arc<Mutex<Shown>>,
     runtime: Handle,
     collected: Collected,
+    /// Records that were read and have samples among the collected ones, or in front of them.
+    held_records: u64,
     /// Boot time at which the oldest collected sample came, µs.
     collecting_since: Option<u64>,
     /// What was acknowledged when (boot time, µs), oldest first, and may be passed by the cursor after the lag.
@@ -251,6 +256,10 @@ impl Work {
             }
             self.pending = None;
             read += 1;
+            // Records without samples are not held: nothing of them is to be sent.
+            if !self.collected.is_empty() {
+                self.held_records += 1;
+            }
         }
         if !self.collected.is_empty() && self.collecting_since.is_none() {
             self.collecting_since = Some(self.clock.read().boottime_us);
@@ -270,7 +279,7 @@ impl Work {
     fn flush(&mut self) -> bool {
         self.collecting_since = None;
         for request in self.collected.take(REQUEST_SAMPLES) {
-            match self.runtime.block_on(self.sender.send(request)) {
+            match self.runtime.block_on(self.send(request)) {
                 Sent::Done(samples) => self.show(|shown| {
                     shown.samples_sent += samples;
                     shown.last_error.clear();
@@ -285,6 +294,8 @@ impl Work {
                 }
             }
         }
+        self.held_records = 0;
+        self.show_lag();
         if let Some(position) = self.sampler.done_through() {
             let now = self.clock.read().boottime_us;
             if self.sent.back().is_none_or(|(_, last)| *last != position) {
@@ -292,6 +303,17 @@ impl Work {
             }
         }
         true
+    }
+
+    /// Sends, and goes on saying how far behind the engine is, which may be away for days.
+    async fn send(&self, request: remote_write::WriteRequest) -> Sent {
+        let mut sending = std::pin::pin!(self.sender.send(request));
+        loop {
+            match tokio::time::timeout(SHOW_LAG, &mut sending).await {
+                Ok(sent) => return sent,
+                Err(_) => self.show_lag(),
+            }
+        }
     }
 
     /// Moves the durable cursor to what was acknowledged longer ago than the lag.
@@ -329,7 +351,8 @@ impl Work {
     }
 
     fn show_lag(&self) {
-        if let Some(lag) = self.reader.lag() {
+        if let Some(unread) = self.reader.lag() {
+            let lag = unread + self.held_records;
             self.show(|shown| shown.lag_records = lag);
             let gauge = [("target", self.config.name.clone())];
             let lag = i64::try_from(lag).unwrap_or(i64::MAX);

@@ -15,6 +15,7 @@ pub mod ipv6;
 pub mod security;
 pub mod state;
 pub mod store;
+pub mod syslog;
 pub mod texts;
 
 pub mod divisions;

@@ -16,7 +16,8 @@ use extranet_proto::id::{AgentId, ApId};
 use extranet_proto::{ENROLMENT_SERVER_NAME, UPLINK_SERVER_NAME, limits};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    SerialNumber,
 };
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -109,6 +110,8 @@ pub enum Refused {
 /// A certificate made for an agent.
 #[derive(Debug, Clone)]
 pub struct Issued {
+    /// SHA-256 of the public key in it (`SubjectPublicKeyInfo`, DER).
+    pub key_digest: [u8; 32],
     /// The agent's certificate.
     pub certificate: CertificateDer<'static>,
     /// SHA-256 of it.
@@ -261,6 +264,7 @@ impl Authority {
             .map_err(|_| Refused::Ours)?;
         let certificate = certificate.der().clone();
         Ok(Issued {
+            key_digest: digest(&request.public_key.subject_public_key_info()),
             digest: digest(&certificate),
             certificate,
             not_after_wall_us,

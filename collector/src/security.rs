@@ -73,6 +73,7 @@ pub const fn severity_zh(severity: Severity) -> &'static str {
 }
 
 /// What a rule is called: name of its alert, and titles in Chinese (at most ten characters) and English.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub const fn names(rule: SecurityRule) -> (&'static str, &'static str, &'static str) {
     use SecurityRule as R;
     match rule {
@@ -184,6 +185,35 @@ pub const fn names(rule: SecurityRule) -> (&'static str, &'static str, &'static 
     }
 }
 
+/// Titles of an event, Chinese and English: what it is called, or what happened to the object where that says more.
+pub fn title(rule: SecurityRule, object: &str) -> (&'static str, &'static str) {
+    if rule == SecurityRule::Certificate {
+        for (suffix, zh, en) in [
+            (
+                certificate::CHANGE,
+                "服务证书被更换",
+                "the certificate was changed",
+            ),
+            (
+                certificate::EXPIRY,
+                "服务证书将到期",
+                "the certificate ends soon or has ended",
+            ),
+            (
+                certificate::NAME,
+                "服务证书名称不符",
+                "the certificate bears another name",
+            ),
+        ] {
+            if object.ends_with(suffix) {
+                return (zh, en);
+            }
+        }
+    }
+    let (_, zh, en) = names(rule);
+    (zh, en)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -220,5 +250,15 @@ mod tests {
             assert!(zh.chars().count() <= 12 && !zh.is_ascii(), "{zh}");
             assert!(en.is_ascii() && !en.is_empty());
         }
+    }
+
+    #[test]
+    fn an_event_about_a_certificate_says_what_happened_to_it() {
+        let zh = |object| title(SecurityRule::Certificate, object).0;
+        assert_eq!(zh("10.1.2.3:443 certificate"), "服务证书被更换");
+        assert_eq!(zh("10.1.2.3:443 expiry"), "服务证书将到期");
+        assert_eq!(zh("10.1.2.3:443 name"), "服务证书名称不符");
+        assert_eq!(zh("something else"), "服务证书异常");
+        assert_eq!(title(SecurityRule::Scan, "a name").0, "网段内扫描");
     }
 }

@@ -104,6 +104,14 @@ extranet_agent::statistics! {
     security_raised: Counter = "security_raised";
     /// Security events whose alert has to wait because there are too many, by rule.
     security_suppressed: Counters = "security_suppressed";
+    /// Messages written to a syslog receiver, by target; some may come twice.
+    syslog_sent: NamedCounters = "syslog_sent";
+    /// Connections to a syslog receiver that failed or broke, by target.
+    syslog_lost: NamedCounters = "syslog_lost";
+    /// Entries that were forgotten before a syslog receiver got them, by target.
+    syslog_forgotten: NamedCounters = "syslog_forgotten";
+    /// Entries not written to a syslog receiver yet, by target.
+    syslog_waiting: NamedGauges = "syslog_waiting";
     /// Samples acknowledged by a metrics engine, by target.
     export_samples: NamedCounters = "export_samples";
     /// Requests that a metrics engine took, by target.
@@ -112,7 +120,7 @@ extranet_agent::statistics! {
     export_retries: NamedCounters = "export_retries";
     /// Samples that will never be sent, by reason.
     export_dropped: Counters = "export_dropped";
-    /// Durable log records not exported yet, by target.
+    /// Durable log records not exported yet, by target; those that the sender holds are among them.
     export_lag: NamedGauges = "export_lag_records";
     /// Calls on the admin socket, by reason: the call's name.
     admin_calls: Counters = "admin_calls";

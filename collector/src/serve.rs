@@ -41,6 +41,7 @@ use crate::self_stats::Stats;
 use crate::session::boots::Boots;
 use crate::session::{Parts, Uplink};
 use crate::store::{Follower, Position, Store, StoreError, StoreSettings};
+use crate::syslog;
 use crate::vantage::{self, Vantage, VantageError};
 
 /// Length at which a segment of the log is sealed: the unit in which old records are dropped.
@@ -167,12 +168,7 @@ impl Running {
         let ports = Ports::open(config).await?;
         let store = opened.store.clone();
         let follower = store.start(opened.journal.reader(after(store.applied())))?;
-        // Engines and Alertmanagers stand in the operator's own network: an HTTP proxy of the environment is not for them.
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .connect_timeout(CONNECT)
-            .build()
-            .map_err(ServeError::HttpClient)?;
+        let client = http_client()?;
         let senders_need = export::Parts {
             store: &store,
             client: &client,
@@ -190,6 +186,7 @@ impl Running {
             &stats,
             &shutdown,
         );
+        let (syslog, receivers) = syslog::start(&config.syslog, &store, &clock, &stats, &shutdown);
         let (ingest, ingest_thread) = Ingest::start(
             opened.journal,
             opened.held,
@@ -213,6 +210,7 @@ impl Running {
                 let exporters = exporters.clone();
                 move || exporters.status()
             }),
+            syslog,
         };
         let incoming = listen::start(
             ports.agents,
@@ -231,6 +229,7 @@ impl Running {
         );
         let mut senders = vec![admin::start(admin.clone(), ports.admin, shutdown.clone())];
         senders.extend(tellers);
+        senders.extend(receivers);
         senders.push(tokio::task::spawn_blocking(move || exporters.join()));
         tracing::info!(path = %admin::socket_path(&config.state_dir).display(), "subcommands connect here");
         let self_address = ports
@@ -362,6 +361,15 @@ impl Ports {
             admin,
         })
     }
+}
+
+/// Engines and Alertmanagers stand in the operator's own network: an HTTP proxy of the environment is not for them.
+fn http_client() -> Result<reqwest::Client, ServeError> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT)
+        .build()
+        .map_err(ServeError::HttpClient)
 }
 
 fn cannot_listen(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> ServeError {

@@ -165,6 +165,7 @@ impl Uplink {
                     certificate_digest: subject.digest.to_vec(),
                     not_after_wall_us: subject.not_after_wall_us,
                     renewal: false,
+                    public_key_digest: Vec::new(),
                 };
                 let logged = parts.ingest.log(Input::CertificateIssued(record)).await;
                 let position = logged.map_err(|_| unavailable())?;

@@ -44,7 +44,7 @@ use crate::state::State;
 pub use apply::{Follower, LogError, LogReader, decode_log_record, encode_log_record};
 pub use extranet_journal::Position;
 pub(crate) use results::new_records;
-pub(crate) use security::{OpenCount, pairs_of};
+pub(crate) use security::{LogEntry, OpenCount, pairs_of};
 
 /// How the store judges; all durations positive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,8 +141,17 @@ pub struct TicketInfo {
     pub ap_id: ApId,
     /// Until when it can be used, µs since 1970.
     pub expires_wall_us: i64,
-    /// Whether it has been used up.
-    pub used: bool,
+    /// By whom it has been used up.
+    pub used: Option<UsedTicket>,
+}
+
+/// Who used up a ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedTicket {
+    /// The agent it became.
+    pub agent: AgentId,
+    /// SHA-256 of its public key; `None` when an earlier release enrolled it.
+    pub key_digest: Option<Vec<u8>>,
 }
 
 /// What is known about an agent.
@@ -392,6 +401,34 @@ impl Store {
     /// Registered windows, newest first.
     pub fn security_windows(&self) -> Result<Vec<wire::SecurityWindow>, StoreError> {
         security::windows(&*self.read()?)
+    }
+
+    /// Entries of the security log behind one, in order.
+    pub(crate) fn security_entries(
+        &self,
+        after_exclusive: i64,
+        most: usize,
+    ) -> Result<Vec<LogEntry>, StoreError> {
+        security::entries_after(&*self.read()?, after_exclusive, most)
+    }
+
+    /// How many entries of the security log are behind one.
+    pub(crate) fn security_entries_behind(&self, after_exclusive: i64) -> Result<u64, StoreError> {
+        security::waiting(&*self.read()?, after_exclusive)
+    }
+
+    /// The first entry of the security log that was written at a time or later; the next one when there is none.
+    pub(crate) fn first_security_entry(&self, since_us: i64) -> Result<i64, StoreError> {
+        security::first_entry(&*self.read()?, since_us)
+    }
+
+    /// The last entry that a syslog receiver has.
+    pub fn syslog_cursor(&self, target: &str) -> Result<Option<i64>, StoreError> {
+        security::cursor(&*self.read()?, target)
+    }
+
+    pub(crate) fn set_syslog_cursor(&self, target: &str, entry: i64) -> Result<(), StoreError> {
+        security::set_cursor(&*self.read()?, target, entry)
     }
 
     pub(crate) fn alerts_due(

@@ -9,7 +9,7 @@ use extranet_agent::ipv6::rubric::Level;
 
 use extranet_proto::record::SecurityRule;
 
-use crate::security::names;
+use crate::security::title;
 use crate::state::Cause;
 
 /// Characters of one SMS in UCS-2.
@@ -209,7 +209,7 @@ impl Text {
         } else {
             facts.check
         };
-        let (title_zh, title_en) = self.titles();
+        let (title_zh, title_en) = self.titles(facts.check);
         let fill = |template: &str, name: &str, title: &str, check: &str| {
             // What others wrote comes last, so that nothing in it is filled in.
             template
@@ -231,16 +231,13 @@ impl Text {
         }
     }
 
-    const fn titles(self) -> (&'static str, &'static str) {
+    fn titles(self, object: &str) -> (&'static str, &'static str) {
         match self {
             Self::Security { rule, .. }
             | Self::SecurityOver { rule, .. }
             | Self::SecurityWorse(rule)
             | Self::SecurityNotMonitored(rule)
-            | Self::SecurityByHand(rule) => {
-                let (_, zh, en) = names(rule);
-                (zh, en)
-            }
+            | Self::SecurityByHand(rule) => title(rule, object),
             _ => ("", ""),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod alertmanager;
 pub mod prometheus;
+pub mod rsyslog;
 pub mod snmpd;
 pub mod victoria;
 
@@ -12,6 +13,7 @@ use crate::place::Place;
 
 pub use alertmanager::Alertmanager;
 pub use prometheus::Prometheus;
+pub use rsyslog::Rsyslog;
 pub use snmpd::Snmpd;
 pub use victoria::Victoria;
 

@@ -8,11 +8,12 @@
 //! - [`forwarder`]: a link with known delay, loss, duplication, reordering and rate, with exact counts of its own;
 //! - [`process`]: one child process with its log, ended by its id, its log shown when the test fails;
 //! - [`http`]: requests into a place; [`webhook`]: an HTTP server that remembers what it was sent;
-//! - [`engine`]: victoria-metrics, prometheus-alertmanager, prometheus and snmpd as Debian ships them;
+//! - [`engine`]: victoria-metrics, prometheus-alertmanager, prometheus, rsyslog and snmpd as Debian ships them;
 //! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts;
 //! - [`binary`]: where the real binaries are; [`sandbox`]: a collector with its engines and agents;
 //! - [`oracle`]: turns every acknowledgement into an obligation;
 //! - [`machine`]: a Debian machine with a systemd of its own, for packages;
+//! - [`tls_server`]: a TLS server whose certificate is exchanged;
 //! - [`rogue`]: a client that says whatever it likes; [`small_disk`]: a disk that can be full.
 //!
 //! The harness panics when something does not happen: that is how a test fails. A missing tool fails a test, it never
@@ -36,4 +37,5 @@ pub mod proxy;
 pub mod rogue;
 pub mod sandbox;
 pub mod small_disk;
+pub mod tls_server;
 pub mod webhook;

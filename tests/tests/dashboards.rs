@@ -18,6 +18,7 @@ use extranet_tests::engine::snmpd::COMMUNITY;
 use extranet_tests::engine::{Prometheus, Snmpd, free_tcp_port};
 use extranet_tests::place::Place;
 use extranet_tests::sandbox::{Sandbox, Settings};
+use extranet_tests::tls_server::{Authority, TlsServer};
 use serde_json::{Value, json};
 
 use crate::queries::Query;
@@ -591,6 +592,10 @@ fn every_query_of_every_panel_returns_rows_and_the_labels_of_its_legend() {
     let uplink = sandbox.address();
     let closed = free_tcp_port(&Place::Host);
     let (snmp, tls) = (snmpd.port(), uplink.port());
+    // A security event: this certificate ends in five days.
+    let ends_soon = Authority::new("lab").issue("portal.lab", "portal.lab", 5);
+    let server = TlsServer::start(&Place::Host, ends_soon);
+    let portal = server.port();
     sandbox.import(
         ACCESS_POINTS,
         &format!(
@@ -600,6 +605,7 @@ fn every_query_of_every_panel_returns_rows_and_the_labels_of_its_legend() {
              site,ce,router,127.0.0.1,{web},,,,2c,{snmp},{COMMUNITY}\n\
              site,web,service,127.0.0.1,{web},,/health,,,,\n\
              site,collector,service,127.0.0.1,{tls},enrol.extranet.internal,,yes,,,\n\
+             site,portal,service,127.0.0.1,{portal},portal.lab,,yes,,,\n\
              site,closed,service,127.0.0.2,{closed},,,,,,\n\
              site,link,service,{ON_WHICH_LINK},{closed},,,,,,\n\
              lost,ce,router,127.0.0.1,{closed},,,,,,\n"

@@ -221,6 +221,9 @@ fn an_engine_that_is_away_gets_everything_when_it_comes() {
         }
     });
     assert_eq!(log.store.export_cursor("engine").unwrap(), None);
+    // What the sender holds is behind too, however much of it was read.
+    let behind = running.exporter.status().lag_records;
+    assert!(behind >= 5, "{behind} records behind");
     victoria.restart();
     wait_until("all values", PATIENCE, || {
         let found = victoria.export("{__name__=\"probe_icmp_duration_seconds\"}")?;

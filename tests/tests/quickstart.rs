@@ -37,6 +37,13 @@ fn the_quick_start_works_twice_at_once_and_cleans_up() {
             "anchor-tcp",
             "router-snmp",
             "AccessPointDown",
+            "本机 IPv6 等级 IPv6 level of this machine: L",
+            "files in ",
+            "report.xlsx",
+            "dashboards/province.json",
+            "#1 active SEC-09 major demo: 127.0.0.1:",
+            "known_fingerprint_sha256: ",
+            "服务证书被更换",
         ] {
             assert!(text.contains(shown), "{shown} is not shown:\n{text}");
         }

@@ -208,6 +208,15 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
+/// Adds the lines of an event, with its evidence.
+fn whole(out: &mut String, one: &wire::SecurityEventStatus) {
+    event(out, one, "");
+    for piece in &one.evidence {
+        let (name, value) = (printable(&piece.name), printable(&piece.value));
+        writeln!(out, "    {name}: {value}").expect("writing into a string cannot fail");
+    }
+}
+
 /// Adds the lines of an event.
 pub(super) fn event(out: &mut String, event: &wire::SecurityEventStatus, indent: &str) {
     let mut line = |text: String| {
@@ -249,13 +258,6 @@ pub(super) fn event(out: &mut String, event: &wire::SecurityEventStatus, indent:
     for text in [&event.text_zh, &event.text_en] {
         line(format!("  {}", printable(text)));
     }
-    for piece in &event.evidence {
-        line(format!(
-            "    {}: {}",
-            printable(&piece.name),
-            printable(&piece.value)
-        ));
-    }
 }
 
 fn table(events: &[wire::SecurityEventStatus]) -> String {
@@ -264,7 +266,7 @@ fn table(events: &[wire::SecurityEventStatus]) -> String {
     }
     let mut out = String::new();
     for one in events {
-        event(&mut out, one, "");
+        whole(&mut out, one);
     }
     out
 }

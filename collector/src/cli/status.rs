@@ -91,11 +91,28 @@ pub(super) fn table(reply: &wire::StatusReply) -> String {
             "export {target}: {samples_sent} samples sent, {lag_records} records behind{error}"
         );
     }
+    for export in &reply.syslog {
+        let wire::SyslogStatus {
+            target,
+            sent,
+            waiting,
+            last_error,
+        } = export;
+        let error = if last_error.is_empty() {
+            String::new()
+        } else {
+            format!(", last error: {last_error}")
+        };
+        line!(
+            out,
+            "syslog {target}: {sent} messages sent, {waiting} waiting{error}"
+        );
+    }
     for ap in &reply.access_points {
         access_point(&mut out, ap, now);
     }
     if !reply.security_events.is_empty() {
-        line!(out, "\nsecurity events");
+        line!(out, "\nsecurity events (evidence: security list --open)");
         for event in &reply.security_events {
             security::event(&mut out, event, "  ");
         }
@@ -242,6 +259,7 @@ struct Status<'a> {
     collector_wall_us: i64,
     log: Option<Log>,
     exports: Vec<Export<'a>>,
+    syslog: Vec<Syslog<'a>>,
     access_points: Vec<AccessPoint<'a>>,
     alerts: Vec<Alert<'a>>,
     security_events: Vec<security::Event<'a>>,
@@ -259,6 +277,14 @@ struct Export<'a> {
     target: &'a str,
     lag_records: u64,
     samples_sent: u64,
+    last_error: &'a str,
+}
+
+#[derive(Serialize)]
+struct Syslog<'a> {
+    target: &'a str,
+    sent: u64,
+    waiting: u64,
     last_error: &'a str,
 }
 
@@ -352,6 +378,12 @@ impl<'a> From<&'a wire::StatusReply> for Status<'a> {
             samples_sent: export.samples_sent,
             last_error: &export.last_error,
         };
+        let syslog = |export: &'a wire::SyslogStatus| Syslog {
+            target: &export.target,
+            sent: export.sent,
+            waiting: export.waiting,
+            last_error: &export.last_error,
+        };
         let alert = |alert: &'a wire::AlertStatus| Alert {
             name: &alert.name,
             ap_id: &alert.ap_id,
@@ -367,6 +399,7 @@ impl<'a> From<&'a wire::StatusReply> for Status<'a> {
             collector_wall_us: reply.collector_wall_us,
             log,
             exports: reply.exports.iter().map(export).collect(),
+            syslog: reply.syslog.iter().map(syslog).collect(),
             access_points: reply.access_points.iter().map(AccessPoint::from).collect(),
             alerts: reply.alerts.iter().map(alert).collect(),
             security_events: reply

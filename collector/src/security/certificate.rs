@@ -14,6 +14,13 @@
 use extranet_proto::record::Severity;
 use serde::{Deserialize, Serialize};
 
+/// What stands behind the service in the name of each object: its certificate, the end of it, the name in it.
+pub const CHANGE: &str = " certificate";
+/// See [`CHANGE`].
+pub const EXPIRY: &str = " expiry";
+/// See [`CHANGE`].
+pub const NAME: &str = " name";
+
 const DAY_MS: i64 = 86_400_000;
 /// A renewal without a window is expected this long before the end.
 const RENEWAL_MS: i64 = 30 * DAY_MS;
@@ -149,7 +156,7 @@ impl Memory {
             return Verdict::Renewed(Renewal::SameKey);
         }
         // 4. to 6.
-        if now().filter(issued_alike).next().is_none() {
+        if now().find(issued_alike).is_none() {
             return Verdict::Changed(Change::Issuer);
         }
         if windows

@@ -6,7 +6,7 @@ use prost::Message;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::catalogue::Doing;
-use super::{AgentInfo, StoreError, TicketInfo};
+use super::{AgentInfo, StoreError, TicketInfo, UsedTicket};
 
 pub(super) fn ticket(
     connection: &Connection,
@@ -14,19 +14,28 @@ pub(super) fn ticket(
 ) -> Result<Option<TicketInfo>, StoreError> {
     let row = connection
         .prepare_cached(
-            "SELECT ap_id, expires_us, used_by IS NOT NULL FROM tickets WHERE digest = ?1",
+            "SELECT ap_id, expires_us, used_by, used_key FROM tickets WHERE digest = ?1",
         )
         .and_then(|mut statement| {
             statement
                 .query_row([digest.as_slice()], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?))
+                    let used_by: Option<String> = row.get(2)?;
+                    Ok((row.get::<_, String>(0)?, row.get(1)?, used_by, row.get(3)?))
                 })
                 .optional()
         })
         .doing("reading a ticket")?;
-    row.map(|(ap_id, expires_wall_us, used)| {
+    row.map(|(ap_id, expires_wall_us, used_by, key_digest)| {
+        let damaged = || StoreError::Damaged { what: "ticket" };
+        let used = match used_by {
+            None => None,
+            Some(agent) => Some(UsedTicket {
+                agent: AgentId::new(agent).map_err(|_| damaged())?,
+                key_digest,
+            }),
+        };
         Ok(TicketInfo {
-            ap_id: ApId::new(ap_id).map_err(|_| StoreError::Damaged { what: "ticket" })?,
+            ap_id: ApId::new(ap_id).map_err(|_| damaged())?,
             expires_wall_us,
             used,
         })
@@ -103,8 +112,12 @@ pub(super) fn certificate_issued(
         .doing("storing a certificate")?;
     transaction
         .execute(
-            "UPDATE tickets SET used_by = ?2 WHERE digest = ?1 AND used_by IS NULL",
-            params![issued.secret_digest, issued.agent_id],
+            "UPDATE tickets SET used_by = ?2, used_key = ?3 WHERE digest = ?1 AND used_by IS NULL",
+            params![
+                issued.secret_digest,
+                issued.agent_id,
+                issued.public_key_digest
+            ],
         )
         .doing("using up a ticket")?;
     Ok(changed)

@@ -11,6 +11,7 @@
 
 mod alerts;
 mod certificates;
+mod entries;
 mod event;
 mod shown;
 mod windows;
@@ -29,6 +30,7 @@ use super::results::News;
 use crate::security::{flaps_of_next, hold_down_ms, is_late, known_severity};
 use crate::self_stats::{Stats, count};
 
+pub(crate) use entries::{LogEntry, cursor, entries_after, first_entry, set_cursor, waiting};
 pub(crate) use event::pairs_of;
 pub(crate) use shown::{OpenCount, open_at};
 pub(super) use shown::{by_id, events};
@@ -98,15 +100,15 @@ impl Security {
         transaction: &Transaction<'_>,
         now_us: i64,
     ) -> Result<(), StoreError> {
-        let now_ms = now_us.div_euclid(1_000);
-        if self.due_ms.is_some_and(|due| now_ms < due) {
+        let now = now_us.div_euclid(1_000);
+        if self.due_ms.is_some_and(|due| now < due) {
             return Ok(());
         }
         let mut due = i64::MAX;
         for open in event::over(transaction)? {
-            let over = open.over_ms.unwrap_or(now_ms);
+            let over = open.over_ms.unwrap_or(now);
             let closes = over.saturating_add(hold_down_ms(self.hold_ms, open.flaps));
-            if closes <= now_ms {
+            if closes <= now {
                 self.close(transaction, now_us, &open, over, "recovered")?;
             } else {
                 due = due.min(closes);
@@ -374,7 +376,6 @@ impl Security {
     ) -> Result<(), StoreError> {
         for id in std::mem::take(&mut self.touched) {
             match alerts::open_if_needed(transaction, now_us, id)? {
-                alerts::Opening::NotNeeded => {}
                 alerts::Opening::Opened { instead } => {
                     self.stats.alert_opened.inc();
                     if instead {
@@ -385,7 +386,7 @@ impl Security {
                 alerts::Opening::TooMany(rule) if first_time => {
                     count(&self.stats.security_suppressed, rule.label());
                 }
-                alerts::Opening::TooMany(_) => {}
+                alerts::Opening::TooMany(_) | alerts::Opening::NotNeeded => {}
             }
         }
         Ok(())
@@ -481,8 +482,8 @@ impl Security {
         let Some(rule) = rule.and_then(SecurityRule::from_number) else {
             return Ok(());
         };
-        let now_ms = now_us.div_euclid(1_000);
-        certificates::accept(transaction, &closed.ap_id, &closed.object, now_ms)?;
+        let now = now_us.div_euclid(1_000);
+        certificates::accept(transaction, &closed.ap_id, &closed.object, now)?;
         transaction
             .execute(
                 "DELETE FROM security_sights WHERE ap_id = ?1 AND rule = ?2 AND object = ?3",
@@ -490,7 +491,7 @@ impl Security {
             )
             .doing("forgetting sights")?;
         if let Some(open) = event::open(transaction, &closed.ap_id, rule, &closed.object)? {
-            let ends_ms = open.over_ms.unwrap_or(now_ms);
+            let ends_ms = open.over_ms.unwrap_or(now);
             self.close(transaction, now_us, &open, ends_ms, "by_hand")?;
         }
         Ok(())

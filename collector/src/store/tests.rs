@@ -178,6 +178,7 @@ fn enrolled(agent: &str, ap_id: &str) -> Input {
         certificate_digest: agent.as_bytes().to_vec(),
         not_after_wall_us: BEGIN + 1_000_000 * MINUTE,
         renewal: false,
+        public_key_digest: Vec::new(),
     })
 }
 
@@ -538,7 +539,8 @@ fn what_the_front_asks_for() {
     let agent = AgentId::new("v1").unwrap();
     let info = store.agent(&agent).unwrap().expect("is enrolled");
     assert_eq!((info.ap_id.as_str(), info.revoked), ("village", false));
-    assert!(store.ticket(&[1; 32]).unwrap().expect("was issued").used);
+    let ticket = store.ticket(&[1; 32]).unwrap().expect("was issued");
+    assert!(ticket.used.is_some());
     assert_eq!(store.ticket(&[2; 32]).unwrap(), None);
     let assignment = store.assignment_for(&agent).unwrap().expect("was compiled");
     assert_eq!(assignment.version, 1);

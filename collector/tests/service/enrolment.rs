@@ -28,6 +28,31 @@ async fn a_ticket_becomes_a_certificate_once() {
 }
 
 #[tokio::test]
+async fn an_enrolment_whose_answer_was_lost_can_be_asked_for_again_with_the_same_key() {
+    let site = Site::start().await;
+    let ticket = site.ticket("ap-1").await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let lost = site.enrol_with(&ticket, &key).await.unwrap();
+    let identity = site.enrol_with(&ticket, &key).await.unwrap();
+    assert_eq!(identity.agent_id, lost.agent_id);
+    let (_stream, _) = site.greet(&identity, hello(1)).await;
+    // Nobody else, and not when the ticket has expired or the agent was revoked.
+    let refused = site.enrol(&ticket).await.unwrap_err().to_string();
+    assert!(refused.contains("used already"), "{refused}");
+    let revoke = wire::RevokeAgentRequest {
+        agent_id: identity.agent_id.to_string(),
+        actor: "test".to_owned(),
+    };
+    let admin = &site.running().admin;
+    admin.revoke_agent(Request::new(revoke)).await.unwrap();
+    let refused = site.enrol_with(&ticket, &key).await.unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+    site.clock.step_wall(25 * HOUR_US);
+    let refused = site.enrol_with(&ticket, &key).await.unwrap_err();
+    assert!(refused.to_string().contains("expired"), "{refused}");
+}
+
+#[tokio::test]
 async fn bad_tickets_are_refused_with_a_reason_that_helps() {
     let site = Site::start().await;
     let good = site.ticket("ap-1").await;

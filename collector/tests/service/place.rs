@@ -129,6 +129,15 @@ impl Site {
         identity::enrol(&self.agent_config(), ticket, self.time()).await
     }
 
+    /// Enrols with a key that may have been used before.
+    pub(crate) async fn enrol_with(
+        &self,
+        ticket: &Ticket,
+        key: &rcgen::KeyPair,
+    ) -> Result<Identity, IdentityError> {
+        identity::enrol_with(&self.agent_config(), ticket, self.time(), key).await
+    }
+
     pub(crate) async fn renew(&self, identity: &Identity) -> Result<Identity, IdentityError> {
         identity::renew(&self.agent_config(), identity, self.time()).await
     }

@@ -34,10 +34,8 @@ const NEEDS: &str =
 
 /// Events that wait for an alert, oldest first, as many as a tick can look at in a moment (guess).
 pub(super) fn waiting(connection: &Connection) -> Result<Vec<i64>, StoreError> {
-    let sql = format!(
-        "SELECT event_id FROM security_events WHERE {} ORDER BY event_id LIMIT 5000",
-        NEEDS
-    );
+    let sql =
+        format!("SELECT event_id FROM security_events WHERE {NEEDS} ORDER BY event_id LIMIT 5000");
     connection
         .prepare_cached(&sql)
         .and_then(|mut statement| statement.query_map([], |row| row.get(0))?.collect())
@@ -51,8 +49,7 @@ pub(super) fn open_if_needed(
 ) -> Result<Opening, StoreError> {
     let sql = format!(
         "SELECT ap_id, rule, object, severity, starts_ms, alerted IS NOT NULL FROM security_events \
-         WHERE event_id = ?1 AND {}",
-        NEEDS
+         WHERE event_id = ?1 AND {NEEDS}"
     );
     let needing: Option<(String, u8, String, u8, i64, bool)> = transaction
         .prepare_cached(&sql)

@@ -10,14 +10,10 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Context, Report, windows};
-use crate::security::certificate::{Memory, Shown, Verdict, expiry};
+use crate::security::certificate::{CHANGE, EXPIRY, Memory, NAME, Shown, Verdict, expiry};
 use crate::store::StoreError;
 use crate::store::catalogue::Doing;
 use crate::store::exports::check_labels;
-
-const CERTIFICATE: &str = " certificate";
-const EXPIRY: &str = " expiry";
-const NAME: &str = " name";
 
 /// What a result says, that was measured at `wall_ms`, with the labels of the endpoint that it is about.
 pub(super) fn judge(
@@ -72,7 +68,7 @@ pub(super) fn judge(
     match verdict {
         Verdict::Before => {}
         Verdict::Learned | Verdict::Same | Verdict::Renewed(_) => {
-            reports.push(report(CERTIFICATE, None));
+            reports.push(report(CHANGE, None));
         }
         Verdict::Changed(change) => {
             let mut evidence = vec![pair("change", change.label())];
@@ -80,7 +76,7 @@ pub(super) fn judge(
             if let Some(known) = memory.current() {
                 evidence.extend(facts("known_", "", "", &known.shown));
             }
-            reports.push(report(CERTIFICATE, Some((Severity::Major, evidence))));
+            reports.push(report(CHANGE, Some((Severity::Major, evidence))));
         }
     }
     let earliest = value(TLS_EARLIEST_EXPIRY).map(|s| s.cast_signed().saturating_mul(1_000));
@@ -203,7 +199,7 @@ pub(super) fn accept(
     object: &str,
     now_ms: i64,
 ) -> Result<(), StoreError> {
-    let Some(service) = object.strip_suffix(CERTIFICATE) else {
+    let Some(service) = object.strip_suffix(CHANGE) else {
         return Ok(());
     };
     let mut memory = memory(transaction, ap_id, service)?;
@@ -238,7 +234,7 @@ pub(super) fn allowed_by_windows(
         if matches!(verdict, Verdict::Renewed(_)) {
             memory.remember(&shown, since_ms, verdict);
             store(transaction, &ap_id, &service, &memory)?;
-            allowed.push((ap_id, format!("{service}{CERTIFICATE}")));
+            allowed.push((ap_id, format!("{service}{CHANGE}")));
         }
     }
     Ok(allowed)

@@ -314,14 +314,14 @@ fn a_gateway_that_is_exchanged_within_a_window_is_less_bad() {
 #[test]
 fn a_storm_is_kept_whole_and_its_alerts_come_in_turn() {
     let mut bench = Bench::new();
-    let storm = |agent: &str| -> Vec<Record> {
+    let flood = |agent: &str| -> Vec<Record> {
         let object = |i: i64| format!("gateway {agent} {i}");
         (0..150)
             .map(|i| word(i, SecurityAction::Raised, &object(i)))
             .collect()
     };
     for agent in ["v1", "k1"] {
-        bench.arrive(SECOND, agent, &storm(agent));
+        bench.arrive(SECOND, agent, &flood(agent));
     }
     assert_eq!(bench.events().len(), 300);
     assert_eq!(
