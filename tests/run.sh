@@ -13,11 +13,13 @@ fi
 . deploy/debian-packages.sh
 install_missing \
   cc:gcc \
+  chronyd:chrony \
   curl:curl \
   debootstrap:debootstrap \
   dnsmasq:dnsmasq-base \
   ip:iproute2 \
   nft:nftables \
+  openssl:openssl \
   ping:iputils-ping \
   prometheus-alertmanager:prometheus-alertmanager \
   prometheus:prometheus \
