@@ -35,7 +35,7 @@ use crate::shell::{Shutdown, Stage, error_chain};
 use crate::spool::Spool;
 use crate::state_file;
 
-mod backoff;
+pub mod backoff;
 mod flow;
 mod stream;
 

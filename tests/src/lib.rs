@@ -12,6 +12,7 @@
 //! - [`proxy`]: a TCP forwarder that cuts, stalls, delays, throttles and counts;
 //! - [`binary`]: where the real binaries are; [`sandbox`]: a collector with its engines and agents;
 //! - [`oracle`]: turns every acknowledgement into an obligation;
+//! - [`fleet`]: thousands of simulated agents, the load for figures about collectors;
 //! - [`machine`]: a Debian machine with a systemd of its own, for packages;
 //! - [`tls_server`]: a TLS server whose certificate is exchanged;
 //! - [`rogue`]: a client that says whatever it likes; [`small_disk`]: a disk that can be full.
@@ -26,6 +27,7 @@
 pub mod binary;
 pub mod clock;
 pub mod engine;
+pub mod fleet;
 pub mod forwarder;
 pub mod http;
 pub mod machine;

@@ -35,6 +35,8 @@ pub struct Settings {
     pub listen: IpAddr,
     /// Length of a state slot.
     pub slot: Duration,
+    /// How often the collector looks at time passing.
+    pub tick: Duration,
     /// Silence after which an agent counts as silent.
     pub silent_after: Duration,
     /// Whether the collector measures too.
@@ -49,6 +51,7 @@ impl Default for Settings {
             place: Place::Host,
             listen: IpAddr::from([127, 0, 0, 1]),
             slot: Duration::from_secs(1),
+            tick: Duration::from_millis(500),
             silent_after: Duration::from_mins(5),
             vantage: true,
             extra: String::new(),
@@ -129,12 +132,13 @@ impl Sandbox {
         let Settings {
             slot,
             silent_after,
+            tick,
             vantage,
             extra,
             ..
         } = &self.settings;
         let text = format!(
-            "listen = \"{listen}\"\nstate_dir = '{state}'\ntick = \"500ms\"\n{extra}\n\
+            "listen = \"{listen}\"\nstate_dir = '{state}'\ntick = \"{tick}ms\"\n{extra}\n\
              [state]\nslot = \"{slot}ms\"\nsilent_after = \"{silent}ms\"\n\
              [vantage]\nenabled = {vantage}\n\
              [alertmanager]\nurls = [\"{alertmanager}\"]\nresend = \"2s\"\n\
@@ -144,6 +148,7 @@ impl Sandbox {
             listen = self.listen,
             state = self.collector_state().display(),
             slot = slot.as_millis(),
+            tick = tick.as_millis(),
             silent = silent_after.as_millis(),
             alertmanager = self.alertmanager.url(),
             victoria = self.victoria.write_url(),

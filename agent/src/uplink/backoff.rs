@@ -5,14 +5,15 @@ use std::time::Duration;
 
 /// The delays of one agent.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     ceiling: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(min: Duration, max: Duration) -> Self {
+    /// The first delay is at most `min`, and none is longer than `max`.
+    pub fn new(min: Duration, max: Duration) -> Self {
         Self {
             min,
             max,
@@ -21,25 +22,25 @@ impl Backoff {
     }
 
     /// A random time up to a ceiling that doubles.
-    pub(super) fn next(&mut self) -> Duration {
+    pub fn next(&mut self) -> Duration {
         let delay = random_up_to(self.ceiling);
         self.ceiling = (self.ceiling * 2).min(self.max);
         delay
     }
 
     /// Things went well: begin anew next time.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.ceiling = self.min;
     }
 
     /// The collector asked to stay away: at least so long, and spread over half as much again.
-    pub(super) fn after_wait(&self, asked: Duration) -> Duration {
+    pub fn after_wait(&self, asked: Duration) -> Duration {
         asked + random_up_to((asked / 2).max(self.min))
     }
 }
 
 /// Uniform between zero and `limit`. Without random numbers, which Linux does not run out of, the limit itself.
-pub(super) fn random_up_to(limit: Duration) -> Duration {
+pub fn random_up_to(limit: Duration) -> Duration {
     let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
     let random = getrandom::u64().unwrap_or(micros);
     Duration::from_micros(random % micros.saturating_add(1).max(1))
