@@ -102,7 +102,9 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 fn is_hex(word: &str) -> bool {
-    word.len() >= 4 && word.len().is_multiple_of(2) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+    word.len() >= 4
+        && word.len().is_multiple_of(2)
+        && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
