@@ -1,5 +1,6 @@
 //! `measure`: one measurement by one agent, now.
 
+mod echo;
 mod probe;
 
 use std::fmt::Write as _;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use extranet_proto::assignment::{
-    DnsProbe, DnsTransport, DnsType, HttpProbe, IcmpProbe, NtpProbe, Probe, TcpProbe, TlsProbe,
-    UdpProbe,
+    DnsProbe, DnsTransport, DnsType, HttpProbe, NtpProbe, Probe, TcpProbe, TlsProbe, UdpProbe,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::super::CliError;
+use super::echo::EchoArgs;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Kind {
@@ -52,6 +52,8 @@ pub(super) struct ProbeArgs {
     /// icmp, udp: packets
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
     packets: u16,
+    #[command(flatten)]
+    echo: EchoArgs,
     /// dns: the name to ask for
     #[arg(long, value_name = "NAME", required_if_eq("probe", "dns"))]
     query: Option<String>,
@@ -100,10 +102,7 @@ impl ProbeArgs {
             name.to_owned()
         });
         Ok(match self.probe {
-            Kind::Icmp => Probe::Icmp(IcmpProbe {
-                packets: self.packets,
-                ..IcmpProbe::default()
-            }),
+            Kind::Icmp => Probe::Icmp(self.echo.probe(self.packets)),
             Kind::Tcp => Probe::Tcp(TcpProbe::to(port(0))),
             Kind::Udp => Probe::Udp(UdpProbe {
                 port: port(7),
