@@ -504,6 +504,7 @@ fn snmp_probe(args: &SnmpArgs) -> Result<Option<wire::SnmpProbe>, CliError> {
         version: version.into(),
         credential: Some(credential),
         modules: vec!["system".to_owned(), "if_mib".to_owned()],
+        uplink: String::new(),
     }))
 }
 

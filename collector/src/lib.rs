@@ -34,3 +34,4 @@ mod lookup;
 pub mod pki;
 pub mod self_stats;
 pub mod serve;
+pub mod sketch;

@@ -15,6 +15,7 @@ pub mod files;
 mod geojson;
 pub mod source;
 pub mod tables;
+pub mod traffic;
 mod words;
 mod xlsx;
 

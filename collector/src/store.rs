@@ -21,6 +21,7 @@ mod results;
 mod security;
 mod slots;
 mod status;
+mod traffic;
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -52,6 +52,7 @@ fn snmp_v3() -> wire::SnmpProbe {
             ..wire::SnmpCredential::default()
         }),
         modules: vec!["if_mib".to_owned()],
+        uplink: String::new(),
     }
 }
 

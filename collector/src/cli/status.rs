@@ -200,6 +200,19 @@ fn access_point(out: &mut String, ap: &wire::AccessPointStatus, now: i64) {
         ]);
     }
     columns.write(out, "  ");
+    for notification in &ap.notifications {
+        let times = if notification.many == 1 {
+            String::new()
+        } else {
+            format!(" ({} times)", notification.many)
+        };
+        line!(
+            out,
+            "  {} {}{times}",
+            time(notification.wall_us),
+            notification.text
+        );
+    }
 }
 
 /// "L2 since 2026-11-21 21:40:43Z, score 61.50 of 100, provisional: at most L4 is possible".

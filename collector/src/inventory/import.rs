@@ -279,6 +279,7 @@ impl<'a> Checker<'a> {
             ("snmp_auth_password", &credential.auth_password),
             ("snmp_privacy_password", &credential.privacy_password),
             ("snmp_context", &credential.context),
+            ("snmp_uplink", &snmp.uplink),
         ] {
             self.text(place, secret.0, secret.1, limits::TEXT_BYTES);
         }

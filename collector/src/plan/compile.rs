@@ -437,6 +437,8 @@ fn probe(plan: &ProbePlan, target: &wire::TargetRow) -> Option<(Probe, Option<u3
         ProbePlan::Icmp(icmp) => Some((Probe::Icmp(icmp.clone()), None)),
         ProbePlan::Snmp { modules } => {
             let mut snmp = target.snmp.clone()?;
+            // Not what is measured: a check stays the same when the inventory learns its uplink.
+            snmp.uplink.clear();
             if !modules.is_empty() {
                 snmp.modules.clone_from(modules);
             }

@@ -8,6 +8,7 @@ use extranet_proto::wire;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::figures::{Outages, Slots};
+use super::traffic::{self, Traffic};
 use super::{Query, ReportError};
 use crate::divisions::{Division, Divisions};
 use crate::inventory::stored;
@@ -50,6 +51,8 @@ pub struct Site {
     pub agent: Option<Agent>,
     /// Readiness at the end.
     pub ipv6: Option<Ipv6>,
+    /// What its uplinks carried; `None` = nobody looked.
+    pub traffic: Option<Traffic>,
 }
 
 /// What an agent says about itself.
@@ -110,6 +113,7 @@ fn facts(connection: &Connection, query: &Query) -> Result<Facts, StoreError> {
         site.open_critical = alerts.remove(ap_id).unwrap_or_default();
         site.agent = agents.remove(ap_id);
         site.ipv6 = ipv6(connection, ap_id, to_ms)?;
+        site.traffic = traffic::read(connection, ap_id, from_ms, to_ms)?;
     }
     let mut register = villages::at(connection, at_us)?;
     register.retain(|code, _| {
@@ -155,6 +159,7 @@ fn sites(connection: &Connection, query: &Query, at_us: i64) -> Result<Vec<Site>
                 open_critical: 0,
                 agent: None,
                 ipv6: None,
+                traffic: None,
             });
         }
     }

@@ -187,6 +187,7 @@ pub(super) const LABELS: &[Label] = &[
         "保通率上限",
         "Availability, high bound",
     ),
+    label("util_active_rate", "点位利用率", "Active-AP rate"),
     label(
         "ipv6_l3_share",
         "IPv6 达标率(≥L3)",
@@ -232,6 +233,10 @@ pub(super) const LABELS: &[Label] = &[
     label("medium", "接入方式", "Medium"),
     label("isp", "承建运营商", "Carrier"),
     label("contract_mbps", "签约带宽(Mbit/s)", "Contracted Mbit/s"),
+    label("p95_in_mbps", "95峰值·入(Mbit/s)", "p95 in Mbit/s"),
+    label("p95_out_mbps", "95峰值·出(Mbit/s)", "p95 out Mbit/s"),
+    label("util_pct", "带宽利用率(%)", "Bandwidth utilisation (%)"),
+    label("active", "活跃", "Active"),
     label("state", "期末状态", "State at the end"),
     label("coverage", "监测覆盖率", "Monitoring coverage"),
     label("up_min", "正常(分)", "Up (min)"),

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_target_router.sql"),
     include_str!("migrations/0006_security.sql"),
     include_str!("migrations/0007_ticket_key.sql"),
+    include_str!("migrations/0008_snmp.sql"),
 ];
 
 /// Idle connections that are kept: more only help when more queries than this run at once.

@@ -8,13 +8,13 @@ use extranet_proto::id::{AgentId, Incarnation};
 use extranet_proto::metric::{IF_HC_IN_OCTETS, IF_HC_OUT_OCTETS, IF_OPER_STATUS, TLS_CHAIN_INFO};
 use extranet_proto::ranges::RangeSet;
 use extranet_proto::record::{
-    Body, CheckResult, Definition, ObjectKind, Record, SecurityEvent, Value,
+    Body, CheckResult, Definition, EventKind, ObjectKind, Record, SecurityEvent, Value,
 };
 use extranet_proto::wire;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::StoreError;
 use super::catalogue::Doing;
+use super::{StoreError, traffic};
 use crate::self_stats::{Stats, count};
 
 /// Most values kept of a latest result: what `status` may show, not what the metrics engine holds.
@@ -112,12 +112,14 @@ impl Results {
                         let result = news.results.len();
                         news.endpoints.push(Endpoint { result, labels });
                     }
+                    traffic::result(transaction, batch, wall_ms, &result)?;
                     news.results.push((wall_ms, result));
                 }
                 Body::Definition(definition) => {
                     if !define(transaction, batch, sequence, &definition)? {
                         count(&self.stats.store_skipped, "too_many_definitions");
                     }
+                    traffic::defined(transaction, batch, &definition)?;
                 }
                 Body::Dropped(dropped) => {
                     transaction
@@ -135,6 +137,9 @@ impl Results {
                             ])
                         })
                         .doing("storing a dropped range")?;
+                }
+                Body::Event(event) if event.kind == EventKind::Trap => {
+                    traffic::notification(transaction, batch, sequence, wall_ms, &event)?;
                 }
                 Body::Event(event) => tracing::info!(
                     agent = batch.agent_id,

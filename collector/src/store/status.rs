@@ -39,6 +39,7 @@ pub(super) fn status(
         let mut ap = row.doing("reading access points")?;
         ap.agents = agents(connection, &ap.ap_id)?;
         ap.measurements = measurements(connection, &ap.ap_id, request.measurements)?;
+        ap.notifications = notifications(connection, &ap.ap_id)?;
         ap.ipv6 = super::readiness::status(connection, &ap.ap_id)?;
         reply.access_points.push(ap);
     }
@@ -104,6 +105,31 @@ fn agents(connection: &Connection, ap_id: &str) -> Result<Vec<wire::AgentStatus>
             .collect()
     };
     read().doing("reading agents")
+}
+
+/// Most notifications shown of an access point.
+const NOTIFICATIONS_SHOWN: i64 = 10;
+
+fn notifications(
+    connection: &Connection,
+    ap_id: &str,
+) -> Result<Vec<wire::NotificationStatus>, StoreError> {
+    let read = || -> Result<Vec<wire::NotificationStatus>, rusqlite::Error> {
+        connection
+            .prepare_cached(
+                "SELECT n.wall_ms, n.many, n.text FROM notifications n JOIN agents a USING (agent_id) \
+                 WHERE a.ap_id = ?1 ORDER BY n.wall_ms DESC, n.sequence DESC LIMIT ?2",
+            )?
+            .query_map(params![ap_id, NOTIFICATIONS_SHOWN], |row| {
+                Ok(wire::NotificationStatus {
+                    wall_us: row.get::<_, i64>(0)?.saturating_mul(1_000),
+                    many: row.get(1)?,
+                    text: row.get(2)?,
+                })
+            })?
+            .collect()
+    };
+    read().doing("reading notifications")
 }
 
 /// A stored latest result, before it is put into words.

@@ -13,6 +13,8 @@ use extranet_proto::wire::log_record::Input;
 
 use super::*;
 
+mod traffic;
+
 pub(super) const MINUTE: i64 = 60_000_000;
 /// Some minute, µs since 1970.
 pub(super) const BEGIN: i64 = 1_790_000_040_000_000;

@@ -111,6 +111,7 @@ impl From<&Probe> for wire::check::Probe {
                     version: version.into(),
                     credential: Some(credential),
                     modules: snmp.modules.clone(),
+                    uplink: String::new(),
                 })
             }
             Probe::Dns(dns) => Self::Dns(dns.into()),

@@ -65,6 +65,7 @@ const TARGET_COLUMNS: Columns = Columns {
         "snmp_privacy_password",
         "snmp_context",
         "snmp_modules",
+        "snmp_uplink",
     ],
 };
 
@@ -247,6 +248,7 @@ fn snmp(row: &Row<'_>, checker: &mut Checker<'_>) -> Option<wire::SnmpProbe> {
             context: text("snmp_context"),
         }),
         modules,
+        uplink: text("snmp_uplink"),
     })
 }
 

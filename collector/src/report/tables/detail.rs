@@ -10,7 +10,7 @@ use crate::report::source::Site;
 use crate::report::words::{self, Language, Word};
 use crate::state::{Cause, State};
 
-const COLUMNS: [Fill<Site>; 45] = [
+const COLUMNS: [Fill<Site>; 49] = [
     ("ap_id", |site, _| Cell::Text(site.row.ap_id.clone())),
     ("ap_name", |site, _| Cell::text(&site.row.name)),
     ("prefecture", |site, context| division(site, context, 1)),
@@ -35,6 +35,28 @@ const COLUMNS: [Fill<Site>; 45] = [
             Ok(kbps) if kbps > 0 => Cell::Decimal(kbps, 3),
             _ => Cell::NotApplicable,
         }
+    }),
+    ("p95_in_mbps", |site, _| {
+        megabits(site.traffic.map(|traffic| traffic.p95_in))
+    }),
+    ("p95_out_mbps", |site, _| {
+        megabits(site.traffic.map(|traffic| traffic.p95_out))
+    }),
+    ("util_pct", |site, _| {
+        let share = site
+            .traffic
+            .and_then(|traffic| traffic.utilisation(site.row.contract_kbps));
+        share.map_or(Cell::NotApplicable, |thousandths| {
+            Cell::Decimal(i64::try_from(thousandths).unwrap_or(i64::MAX), 3)
+        })
+    }),
+    ("active", |site, _| match site.traffic {
+        None => Cell::NotApplicable,
+        Some(traffic) => Cell::Word(match traffic.is_active {
+            Some(true) => Word::YES,
+            Some(false) => Word::NO,
+            None => Word::INSUFFICIENT,
+        }),
     }),
     ("state", |site, _| Cell::Word(words::state(site.state))),
     ("availability", |site, _| site.slots.availability()),
@@ -140,6 +162,13 @@ fn number(number: u64) -> Cell {
         0 => Cell::NotApplicable,
         _ => Cell::Count(number),
     }
+}
+
+/// bit/s as Mbit/s.
+fn megabits(rate: Option<u64>) -> Cell {
+    rate.map_or(Cell::NotApplicable, |rate| {
+        Cell::Decimal(i64::try_from(rate / 1_000).unwrap_or(i64::MAX), 3)
+    })
 }
 
 fn time(ms: Option<i64>) -> Cell {

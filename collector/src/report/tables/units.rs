@@ -26,6 +26,9 @@ pub(super) struct Sum {
     end_up: u64,
     ipv6_tested: u64,
     ipv6_l3: u64,
+    /// Access points of which is known whether they were active, and those that were.
+    traffic_known: u64,
+    active: u64,
     critical: u64,
     townships: BTreeSet<&'static str>,
     villages: BTreeSet<&'static str>,
@@ -44,6 +47,9 @@ impl Sum {
             sum.end_up += u64::from(site.state == State::Up);
             sum.ipv6_tested += u64::from(site.ipv6.is_some());
             sum.ipv6_l3 += u64::from(site.ipv6.is_some_and(|ipv6| ipv6.level >= 3));
+            let is_active = site.traffic.and_then(|traffic| traffic.is_active);
+            sum.traffic_known += u64::from(is_active.is_some());
+            sum.active += u64::from(is_active == Some(true));
             sum.critical += site.open_critical;
             match (rank(&site.row.level), context.covered(site)) {
                 (3, Some(code)) => drop(sum.townships.insert(code)),
@@ -91,7 +97,7 @@ impl Unit {
     }
 }
 
-const OVERVIEW: [Fill<Unit>; 14] = [
+const OVERVIEW: [Fill<Unit>; 15] = [
     ("division_code", |unit, _| Cell::Text(unit.id())),
     ("division_name", name),
     ("level", |unit, _| match unit.part {
@@ -113,6 +119,10 @@ const OVERVIEW: [Fill<Unit>; 14] = [
     }),
     ("availability_high", |unit, _| {
         Cell::share(unit.sum.slots.high())
+    }),
+    ("util_active_rate", |unit, _| match unit.sum.traffic_known {
+        0 => Cell::NotApplicable,
+        _ => Cell::part(unit.sum.active, unit.sum.in_service),
     }),
     ("ipv6_l3_share", |unit, _| {
         // Of all in service, tested or not; nothing where nobody has been tested.
