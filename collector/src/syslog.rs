@@ -157,7 +157,11 @@ impl Export {
     async fn connection(&self) -> Result<(), Lost> {
         let mut news = self.store.security_changes();
         let mut written = self.start_behind().await?;
-        let mut link = Link::open(&self.config, GIVE_UP_AFTER).await?;
+        let mut link = tokio::select! {
+            link = Link::open(&self.config, GIVE_UP_AFTER) => link?,
+            // A receiver that is away gets it after the next start.
+            () = self.shutdown.reached(Stage::Flush) => return Ok(()),
+        };
         let mut unconfirmed: VecDeque<(u64, i64)> = VecDeque::new();
         loop {
             // Before reading: what comes in between wakes us again.

@@ -42,6 +42,10 @@ pub struct Shown {
     pub issuer: String,
     /// When it ends, ms since 1970; `None` when that cannot be read.
     pub not_after_ms: Option<i64>,
+    /// SHA-256 of the chain as it was shown, hexadecimal; empty when an older agent did not say. For evidence only: with
+    /// the same certificate at its end, a chain proves the same with one intermediate more or less.
+    #[serde(default)]
+    pub chain: String,
     /// Whether its chain leads to a trusted root and is in force.
     pub trusted: bool,
 }
@@ -95,6 +99,8 @@ pub enum Change {
     Issuer,
     /// A certificate that was replaced long ago is back.
     Returned,
+    /// The key is not one that the plan pinned.
+    Pin,
 }
 
 impl Change {
@@ -104,6 +110,7 @@ impl Change {
             Self::Key => "key",
             Self::Issuer => "issuer",
             Self::Returned => "returned",
+            Self::Pin => "pin",
         }
     }
 }
@@ -281,6 +288,7 @@ mod tests {
             subject: "CN=portal".to_owned(),
             issuer: issuer.to_owned(),
             not_after_ms: Some(NOW + days_left * DAY_MS),
+            chain: String::new(),
             trusted: false,
         }
     }

@@ -496,7 +496,12 @@ impl Applier {
             self.effects.assignment_change = Some(change);
         }
         self.readiness.catalogue_changed(transaction, now_us)?;
-        self.security.catalogue_changed(transaction, now_us)?;
+        let ap_id = match scope {
+            assignments::Scope::AccessPoint(ap_id) => ap_id,
+            assignments::Scope::Inventory | assignments::Scope::Plan => "",
+        };
+        self.security
+            .catalogue_changed(transaction, now_us, ap_id)?;
         self.watch
             .catalogue_changed(transaction, *scope == assignments::Scope::Inventory)
     }

@@ -197,14 +197,18 @@ impl Security {
                 ap_id: ap_id.clone(),
                 agent: batch.agent_id.clone(),
                 rule: event.rule,
-                object: event.object.clone(),
+                object: plain(&event.object),
                 action: event.action,
                 severity: known_severity(event.severity),
                 at_ms,
                 first_ms: context.time(first_ms).min(at_ms),
                 backlog: context.backlog,
                 instance: String::new(),
-                evidence: event.evidence.clone(),
+                evidence: event
+                    .evidence
+                    .iter()
+                    .map(|(name, value)| (plain(name), plain(value)))
+                    .collect(),
             }
         };
         Ok(usable.map(report).collect())
@@ -521,20 +525,23 @@ impl Security {
         Ok(())
     }
 
-    /// The inventory or an assignment changed: what nobody looks at any more is not open.
+    /// The inventory or an assignment changed, at one access point or (empty) anywhere: what nobody looks at any more is
+    /// not open.
     pub(super) fn catalogue_changed(
         &mut self,
         transaction: &Transaction<'_>,
         now_us: i64,
+        ap_id: &str,
     ) -> Result<(), StoreError> {
         transaction
             .execute(
-                "DELETE FROM security_sights AS s WHERE NOT EXISTS (SELECT 1 FROM agents a WHERE \
+                "DELETE FROM security_sights AS s WHERE (?1 = '' OR s.ap_id = ?1 OR s.agent_id IN (SELECT agent_id \
+                 FROM agents WHERE ap_id = ?1)) AND (NOT EXISTS (SELECT 1 FROM agents a WHERE \
                  a.agent_id = s.agent_id AND a.revoked_us IS NULL AND (s.instance <> '' OR a.ap_id = s.ap_id)) \
                  OR NOT EXISTS (SELECT 1 FROM access_points p WHERE p.ap_id = s.ap_id AND p.valid_to_us IS NULL) \
                  OR (s.instance <> '' AND NOT EXISTS (SELECT 1 FROM checks c WHERE c.agent_id = s.agent_id \
-                 AND c.ap_id = s.ap_id AND c.instance = s.instance AND c.probe IN ('tls', 'http') AND c.active))",
-                [],
+                 AND c.ap_id = s.ap_id AND c.instance = s.instance AND c.probe IN ('tls', 'http') AND c.active)))",
+                [ap_id],
             )
             .doing("forgetting sights")?;
         for open in event::unseen(transaction)? {
@@ -572,6 +579,13 @@ impl<'a> Context<'a> {
             self.now_ms
         }
     }
+}
+
+/// What an agent wrote, without control characters: it goes into mails, messages and terminals.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn cleared_ms(connection: &Connection, report: &Report) -> Result<Option<i64>, StoreError> {

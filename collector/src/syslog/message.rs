@@ -306,4 +306,78 @@ mod tests {
         let text = encoded(&entry, 2_048);
         assert!(text.contains(r#" left_out="8"]"#), "{text}");
     }
+
+    /// SD-ID and parameters.
+    type Element = (String, Vec<(String, String)>);
+
+    /// Structured data by the grammar of RFC 5424 section 6, and what stands behind it.
+    fn parsed(message: &str) -> Option<(Vec<Element>, String)> {
+        let mut rest = message.splitn(7, ' ').nth(6)?.chars().peekable();
+        let mut elements = Vec::new();
+        while rest.next_if_eq(&'[').is_some() {
+            let mut word = |end: &[char]| {
+                let mut word = String::new();
+                while let Some(c) = rest.next_if(|c| !end.contains(c)) {
+                    let allowed = c.is_ascii_graphic() && !matches!(c, '"' | '=' | ']');
+                    word.push(Some(c).filter(|_| allowed)?);
+                }
+                Some(word).filter(|word| (1..=32).contains(&word.len()))
+            };
+            let id = word(&[' ', ']'])?;
+            let mut parameters = Vec::new();
+            while rest.next_if_eq(&' ').is_some() {
+                let mut name = String::new();
+                while let Some(c) = rest.next_if(|c| *c != '=') {
+                    name.push(c);
+                }
+                (rest.next()? == '=' && rest.next()? == '"').then_some(())?;
+                let mut value = String::new();
+                loop {
+                    match rest.next()? {
+                        '"' => break,
+                        '\\' => value.push(rest.next().filter(|c| matches!(c, '"' | '\\' | ']'))?),
+                        ']' => return None,
+                        c => value.push(c),
+                    }
+                }
+                parameters.push((name, value));
+            }
+            (rest.next()? == ']').then_some(())?;
+            elements.push((id, parameters));
+        }
+        Some((elements, rest.collect()))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_into_evidence_comes_out_as_evidence(
+            object in proptest::collection::vec(proptest::prelude::any::<char>(), 0..60),
+            pairs in proptest::collection::vec(("[ -~]{0,40}", proptest::collection::vec(
+                proptest::prelude::prop_oneof![
+                    proptest::prelude::any::<char>(),
+                    proptest::sample::select(vec!['"', '\\', ']', '[', '\n', ' ', '=']),
+                ], 0..120)), 0..8),
+        ) {
+            let pairs: Vec<(String, String)> =
+                pairs.into_iter().map(|(name, value)| (name, value.into_iter().collect())).collect();
+            let mut entry = entry(&[]);
+            entry.object = object.into_iter().collect();
+            entry.evidence.clone_from(&pairs);
+            let message = encoded(&entry, 8_000);
+            assert!(!message.contains(char::is_control), "{message:?}");
+            let (elements, text) = parsed(&message).expect("by the grammar");
+            let ids: Vec<&str> = elements.iter().map(|(id, _)| id.as_str()).collect();
+            let expected = if pairs.is_empty() { vec!["extranet@32473"] } else { vec!["extranet@32473", "evidence@32473"] };
+            assert_eq!(ids, expected);
+            assert!(text.starts_with(" \u{feff}"));
+            let clean = |text: &str| text.chars().map(plain).collect::<String>();
+            if let Some((_, evidence)) = elements.get(1) {
+                for ((name, value), (sent_name, sent)) in pairs.iter().zip(evidence) {
+                    assert_eq!((&sd_name(name), &clean(value)), (sent_name, sent));
+                }
+            }
+            let sent = elements[0].1.iter().find(|(name, _)| name == "object");
+            assert_eq!(sent.map(|(_, object)| object.clone()).unwrap_or_default(), clean(&entry.object));
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! SEC-09 in the catalogue: what TLS servers showed, as agents define it, becomes reports about three objects of a
 //! service: its certificate, the end of it, and the name in it.
 
-use extranet_proto::metric::{TLS_CHAIN_VALID, TLS_EARLIEST_EXPIRY, TLS_NAME_VALID};
+use extranet_proto::metric::{
+    HTTP_REDIRECTS, TLS_CHAIN_VALID, TLS_CHANGED, TLS_EARLIEST_EXPIRY, TLS_NAME_VALID,
+};
 use extranet_proto::record::{
     CheckResult, Outcome, Reason, SecurityAction, SecurityRule, Severity,
 };
@@ -10,10 +12,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Context, Report, windows};
-use crate::security::certificate::{CHANGE, EXPIRY, Memory, NAME, Shown, Verdict, expiry};
+use crate::security::certificate::{CHANGE, Change, EXPIRY, Memory, NAME, Shown, Verdict, expiry};
 use crate::store::StoreError;
 use crate::store::catalogue::Doing;
-use crate::store::exports::check_labels;
 
 /// What a result says, that was measured at `wall_ms`, with the labels of the endpoint that it is about.
 pub(super) fn judge(
@@ -23,7 +24,7 @@ pub(super) fn judge(
     result: &CheckResult,
     labels: &[(String, String)],
 ) -> Result<Vec<Report>, StoreError> {
-    let Some(check) = check_labels(transaction, context.agent, result.check.0)? else {
+    let Some(check) = check(transaction, context.agent, result.check.0)? else {
         return Ok(Vec::new());
     };
     let value = |metric| {
@@ -33,7 +34,8 @@ pub(super) fn judge(
             .map(|value| value.raw)
     };
     let shown = shown(labels, value(TLS_CHAIN_VALID) == Some(1));
-    if shown.fingerprint.is_empty() {
+    // Behind a redirect it is the certificate of somebody else.
+    if shown.fingerprint.is_empty() || value(HTTP_REDIRECTS).is_some_and(|many| many > 0) {
         return Ok(Vec::new());
     }
     let service = if check.vrf.is_empty() {
@@ -62,8 +64,14 @@ pub(super) fn judge(
         }
     };
     let mut memory = memory(transaction, &check.ap_id, &service)?;
-    let registered = windows::of_service(transaction, &check.ap_id, &check.instance)?;
-    let verdict = memory.judge(&shown, at_ms, &registered);
+    let registered = windows::of_service(transaction, &check.ap_id, &check.instance, at_ms)?;
+    // The agent says "changed" of a key that the plan did not pin, also in the first run and in every one after it.
+    let changed = result.reason == Reason::CertificateChanged;
+    let verdict = if changed && value(TLS_CHANGED) != Some(1) {
+        Verdict::Changed(Change::Pin)
+    } else {
+        memory.judge(&shown, at_ms, &registered)
+    };
     let mut reports = Vec::with_capacity(3);
     match verdict {
         Verdict::Before => {}
@@ -72,7 +80,7 @@ pub(super) fn judge(
         }
         Verdict::Changed(change) => {
             let mut evidence = vec![pair("change", change.label())];
-            evidence.extend(facts("", &check.check, &service, &shown));
+            evidence.extend(facts("", &check.name, &service, &shown));
             if let Some(known) = memory.current() {
                 evidence.extend(facts("known_", "", "", &known.shown));
             }
@@ -88,7 +96,7 @@ pub(super) fn judge(
                 pair("days_left", &left.to_string()),
                 pair("ends", &rfc3339(ends_ms)),
             ];
-            evidence.extend(facts("", &check.check, &service, &shown));
+            evidence.extend(facts("", &check.name, &service, &shown));
             (severity, evidence)
         });
         reports.push(report(EXPIRY, step));
@@ -100,15 +108,47 @@ pub(super) fn judge(
             Reason::CertificateName | Reason::CertificateExpired | Reason::CertificateUntrusted
         );
     let misnamed = verifies && value(TLS_NAME_VALID) == Some(0);
-    let evidence = || facts("", &check.check, &service, &shown);
-    reports.push(report(
-        NAME,
-        misnamed.then(|| (Severity::Major, evidence())),
-    ));
+    let evidence = || facts("", &check.name, &service, &shown);
+    // Where the key decided, nothing was said about the name.
+    if !changed {
+        let raised = misnamed.then(|| (Severity::Major, evidence()));
+        reports.push(report(NAME, raised));
+    }
     if memory.remember(&shown, at_ms, verdict) {
         store(transaction, &check.ap_id, &service, &memory)?;
     }
     Ok(reports)
+}
+
+/// A check that decides about a service.
+struct Check {
+    ap_id: String,
+    name: String,
+    instance: String,
+    vrf: String,
+}
+
+/// `None` when the check is not known, or when one of TLS alone speaks for the service: a page may be asked for under
+/// another name.
+fn check(connection: &Connection, agent: &str, id: u32) -> Result<Option<Check>, StoreError> {
+    connection
+        .prepare_cached(
+            "SELECT ap_id, name, instance, vrf FROM checks c WHERE agent_id = ?1 AND check_id = ?2 \
+             AND (probe = 'tls' OR NOT EXISTS (SELECT 1 FROM checks t WHERE t.agent_id = c.agent_id \
+             AND t.ap_id = c.ap_id AND t.instance = c.instance AND t.vrf = c.vrf AND t.probe = 'tls' AND t.active))",
+        )
+        .and_then(|mut statement| {
+            let read = |row: &rusqlite::Row<'_>| {
+                Ok(Check {
+                    ap_id: row.get(0)?,
+                    name: row.get(1)?,
+                    instance: row.get(2)?,
+                    vrf: row.get(3)?,
+                })
+            };
+            statement.query_row(params![agent, id], read).optional()
+        })
+        .doing("reading a check of a service")
 }
 
 fn pair(name: &str, value: &str) -> (String, String) {
@@ -126,6 +166,7 @@ fn facts(prefix: &str, check: &str, service: &str, shown: &Shown) -> Vec<(String
         ("not_after", &ends),
         ("fingerprint_sha256", &shown.fingerprint),
         ("key_sha256", &shown.key),
+        ("chain_sha256", &shown.chain),
         ("chain_trusted", if shown.trusted { "yes" } else { "no" }),
     ]
     .into_iter()
@@ -149,6 +190,7 @@ fn shown(labels: &[(String, String)], trusted: bool) -> Shown {
     Shown {
         fingerprint: label("fingerprint_sha256"),
         key: label("key_sha256"),
+        chain: label("chain_sha256"),
         subject: label("subject"),
         issuer: label("issuer"),
         not_after_ms: ends.map(|time| time.unix_timestamp().saturating_mul(1_000)),
@@ -226,10 +268,10 @@ pub(super) fn allowed_by_windows(
     for (ap_id, service) in waiting {
         let mut memory = memory(transaction, &ap_id, &service)?;
         let instance = service.split(" vrf ").next().unwrap_or(&service);
-        let registered = windows::of_service(transaction, &ap_id, instance)?;
         let Some((shown, since_ms)) = memory.pending.clone() else {
             continue;
         };
+        let registered = windows::of_service(transaction, &ap_id, instance, since_ms)?;
         let verdict = memory.judge(&shown, since_ms, &registered);
         if matches!(verdict, Verdict::Renewed(_)) {
             memory.remember(&shown, since_ms, verdict);

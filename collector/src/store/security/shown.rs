@@ -133,9 +133,10 @@ pub(crate) struct OpenCount {
 pub(crate) fn open_at(connection: &Connection, wall_us: i64) -> Result<Vec<OpenCount>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT ap_id, rule, severity, sum(closed_us IS NULL OR closed_us > ?1) FROM security_events \
-             WHERE opened_us <= ?1 AND (closed_us IS NULL OR closed_us > ?1 - ?2) \
-             GROUP BY ap_id, rule, severity ORDER BY ap_id, rule, severity",
+            "SELECT ap_id, rule, severity, sum(open) FROM (SELECT ap_id, rule, severity, 1 AS open \
+             FROM security_events WHERE closed_us IS NULL AND opened_us <= ?1 UNION ALL \
+             SELECT ap_id, rule, severity, closed_us > ?1 FROM security_events WHERE closed_us > ?1 - ?2 \
+             AND opened_us <= ?1) GROUP BY ap_id, rule, severity ORDER BY ap_id, rule, severity",
         )
         .and_then(|mut statement| {
             let rows = statement.query_map(params![wall_us, ZERO_FOR_US], |row| {

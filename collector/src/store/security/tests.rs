@@ -2,7 +2,7 @@
 
 use extranet_proto::id::{AssignmentVersion, CheckId, ObjectId};
 use extranet_proto::metric::{
-    TLS_CHAIN_INFO, TLS_CHAIN_VALID, TLS_EARLIEST_EXPIRY, TLS_NAME_VALID,
+    HTTP_REDIRECTS, TLS_CHAIN_INFO, TLS_CHAIN_VALID, TLS_EARLIEST_EXPIRY, TLS_NAME_VALID,
 };
 use extranet_proto::record::{
     Body, CheckResult, Definition, ObjectKind, Outcome, Reason, Record, RecordTime, Value,
@@ -367,6 +367,8 @@ struct Poll {
     days_left: i64,
     trusted: bool,
     misnamed: bool,
+    unpinned: bool,
+    redirects: u64,
 }
 
 impl Poll {
@@ -399,12 +401,13 @@ impl Poll {
                 label("not_after", not_after),
             ],
         };
-        let failed = self.misnamed || !self.trusted;
+        let failed = self.misnamed || !self.trusted || self.unpinned;
         let result = CheckResult {
             assignment: AssignmentVersion(1),
             check: CheckId(self.check),
             outcome: if failed { Outcome::Failed } else { Outcome::Ok },
             reason: match (self.trusted, self.misnamed) {
+                _ if self.unpinned => Reason::CertificateChanged,
                 (false, _) => Reason::CertificateUntrusted,
                 (true, true) => Reason::CertificateName,
                 (true, false) => Reason::None,
@@ -415,6 +418,7 @@ impl Poll {
                 value(TLS_CHAIN_VALID, 0, self.trusted.into()),
                 value(TLS_NAME_VALID, 0, (!self.misnamed).into()),
                 value(TLS_CHAIN_INFO, 5, 1),
+                value(HTTP_REDIRECTS, 0, self.redirects),
             ],
         };
         vec![
@@ -438,6 +442,8 @@ fn poll(check: u32, name: &'static str, issuer: &'static str, days_left: i64) ->
         days_left,
         trusted: true,
         misnamed: false,
+        unpinned: false,
+        redirects: 0,
     }
 }
 
@@ -549,6 +555,68 @@ fn planned_renewals_open_nothing_and_a_window_may_come_afterwards() {
 }
 
 #[test]
+fn a_window_is_for_something_that_is_watched() {
+    let (bench, _) = portal();
+    let (_folder, store) = whole(&bench.log);
+    let ask = |ap_id: &str, service: &str, lasting: i64, reason: &str| {
+        let request = wire::AddSecurityWindowRequest {
+            ap_id: ap_id.to_owned(),
+            service: service.to_owned(),
+            from_wall_us: BEGIN,
+            to_wall_us: BEGIN + lasting,
+            reason: reason.to_owned(),
+            actor: "t".to_owned(),
+        };
+        store.plan_security_window(&request).unwrap()
+    };
+    // By its name in the inventory, or by its address.
+    for service in ["portal", "10.3.0.9:443"] {
+        let window = ask("village", service, MINUTE, " renewal ").unwrap();
+        assert_eq!(
+            (window.service.as_str(), window.reason.as_str()),
+            ("10.3.0.9:443", "renewal")
+        );
+    }
+    assert_eq!(ask("village", "", MINUTE, "r").unwrap().service, "");
+    for (ap_id, service, lasting, reason, problem) in [
+        ("", "", MINUTE, "r", "which access point"),
+        ("nowhere", "", MINUTE, "r", "no access point nowhere"),
+        ("county", "portal", MINUTE, "r", "nobody looks at"),
+        ("village", "", -1, "r", "must end after it begins"),
+        ("village", "", 93 * DAY, "r", "within 92 days"),
+        ("village", "", MINUTE, " ", "reason is needed"),
+    ] {
+        let problems = ask(ap_id, service, lasting, reason).unwrap_err();
+        assert!(problems[0].contains(problem), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_check_of_tls_speaks_for_the_service_and_a_redirect_for_nobody() {
+    let (mut bench, tls) = portal();
+    let (_folder, store) = whole(&bench.log);
+    let files = Files {
+        targets: b"ap_id,name,kind,address,tcp_port,tls,host,path\n\
+            village,portal,service,10.3.0.9,443,yes,portal.x,/\n",
+        ..Files::default()
+    };
+    let planned = store.plan_inventory(&files, "t").unwrap();
+    let record = planned.record.expect("it has a page now");
+    bench.log.push(BEGIN, Input::InventoryChanged(record));
+    let (_folder, store) = whole(&bench.log);
+    let http = check(&store, "v1", "service", "service-http", "village");
+    assert_ne!(http, tls);
+    let tls = check(&store, "v1", "service", "service-tls", "village");
+    let at = |seconds: i64| seconds * SECOND;
+    bench.arrive(at(10), "v1", &poll(tls, "one", "CN=ca", 300).at(at(10)));
+    bench.arrive(at(20), "v1", &poll(http, "two", "CN=x", 300).at(at(20)));
+    let mut elsewhere = poll(tls, "three", "CN=y", 300);
+    elsewhere.redirects = 1;
+    bench.arrive(at(30), "v1", &elsewhere.at(at(30)));
+    assert_eq!(bench.events(), []);
+}
+
+#[test]
 fn what_an_operator_closes_is_accepted() {
     let (mut bench, check) = portal();
     bench.arrive(
@@ -617,6 +685,25 @@ fn a_wrong_name_is_an_event_where_names_are_verified() {
     bench.arrive(70 * SECOND, "v1", &one.at(70 * SECOND));
     bench.tick(370 * SECOND);
     assert_eq!(bench.alerts(), ["major 10 70 recovered"]);
+}
+
+#[test]
+fn a_key_that_is_not_pinned_is_an_event_from_the_first_sight() {
+    let (mut bench, check) = portal();
+    let mut one = poll(check, "one", "CN=ca", 300);
+    one.unpinned = true;
+    bench.arrive(10 * SECOND, "v1", &one.at(10 * SECOND));
+    let events = bench.events();
+    assert_eq!(events[0].object, "10.3.0.9:443 certificate");
+    assert_eq!(events[0].evidence[0].value, "pin");
+    bench.arrive(
+        70 * SECOND,
+        "v1",
+        &poll(check, "two", "CN=ca", 300).at(70 * SECOND),
+    );
+    bench.tick(370 * SECOND);
+    assert_eq!(bench.alerts(), ["major 10 70 recovered"]);
+    bench.must_replay();
 }
 
 #[test]

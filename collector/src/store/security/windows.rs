@@ -2,7 +2,7 @@
 
 use extranet_proto::record::{SecurityRule, Severity};
 use extranet_proto::wire;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::Report;
 use crate::security::certificate::Window;
@@ -37,18 +37,20 @@ pub(super) fn store(
     Ok(())
 }
 
-/// Windows for a service of an access point.
+/// Windows for a service of an access point that hold at a time.
 pub(super) fn of_service(
     connection: &Connection,
     ap_id: &str,
     instance: &str,
+    at_ms: i64,
 ) -> Result<Vec<Window>, StoreError> {
     connection
         .prepare_cached(
-            "SELECT from_ms, to_ms FROM security_windows WHERE ap_id IN ('', ?1) AND service IN ('', ?2)",
+            "SELECT from_ms, to_ms FROM security_windows WHERE ap_id IN ('', ?1) AND service IN ('', ?2) \
+             AND from_ms <= ?3 AND to_ms >= ?3",
         )
         .and_then(|mut statement| {
-            let rows = statement.query_map([ap_id, instance], |row| {
+            let rows = statement.query_map(params![ap_id, instance, at_ms], |row| {
                 Ok(Window {
                     from_ms: row.get(0)?,
                     to_ms: row.get(1)?,
@@ -107,43 +109,44 @@ pub(in crate::store) fn plan_window(
             "a reason is needed, of at most {REASON} characters"
         ));
     }
-    let known = |sql: &'static str, arguments: &[&str]| -> Result<Option<String>, StoreError> {
+    let known = |sql: &'static str, arguments: &[&str]| -> Result<Vec<String>, StoreError> {
         connection
             .prepare_cached(sql)
             .and_then(|mut statement| {
-                statement
-                    .query_row(rusqlite::params_from_iter(arguments), |row| row.get(0))
-                    .optional()
+                let arguments = rusqlite::params_from_iter(arguments);
+                statement.query_map(arguments, |row| row.get(0))?.collect()
             })
             .doing("looking for what a window is for")
     };
     let access_point = "SELECT ap_id FROM access_points WHERE ap_id = ?1 AND valid_to_us IS NULL";
-    if !ap_id.is_empty() && known(access_point, &[ap_id])?.is_none() {
+    if !ap_id.is_empty() && known(access_point, &[ap_id])?.is_empty() {
         problems.push(format!("no access point {ap_id} in the inventory"));
     }
     let mut instance = String::new();
     if !service.is_empty() {
-        let found = known(
-            "SELECT instance FROM checks WHERE ?2 IN ('', ap_id) AND instance = ?1 AND probe IN ('tls', 'http') \
+        let mut found = known(
+            "SELECT DISTINCT instance FROM checks WHERE ?2 IN ('', ap_id) AND instance = ?1 AND probe IN ('tls', 'http') \
              AND active",
             &[service, ap_id],
         )?;
-        let found = match found {
-            Some(found) => Some(found),
+        if found.is_empty() {
             // By its name in the inventory: the checks that were compiled for its address and port.
-            None => known(
-                "SELECT c.instance FROM targets t JOIN checks c ON c.ap_id = t.ap_id AND c.active \
+            found = known(
+                "SELECT DISTINCT c.instance FROM targets t JOIN checks c ON c.ap_id = t.ap_id AND c.active \
                  AND c.probe IN ('tls', 'http') AND c.instance IN (t.address || ':' || t.tcp_port, \
                  '[' || t.address || ']:' || t.tcp_port) \
                  WHERE ?2 IN ('', t.ap_id) AND t.name = ?1 AND t.kind = 'service' AND t.valid_to_us IS NULL",
                 &[service, ap_id],
-            )?,
-        };
-        match found {
-            Some(found) => instance = found,
-            None => problems.push(format!(
+            )?;
+        }
+        match found.as_slice() {
+            [one] => instance.clone_from(one),
+            [] => problems.push(format!(
                 "nobody looks at the certificate of a service {service}: use its name or its address with port, as \
                  in `status`"
+            )),
+            [first, second, ..] => problems.push(format!(
+                "several services are called {service} ({first}, {second}): say which access point or address"
             )),
         }
     }
