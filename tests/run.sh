@@ -18,6 +18,7 @@ install_missing \
   debootstrap:debootstrap \
   dnsmasq:dnsmasq-base \
   ip:iproute2 \
+  mtr:mtr-tiny \
   nft:nftables \
   openssl:openssl \
   ping:iputils-ping \

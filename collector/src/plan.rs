@@ -473,6 +473,10 @@ fn ipv6_plan(reader: &mut Reader<'_>) -> Ipv6Probe {
             .has("collector6")
             .then(|| reader.parsed("collector6", unset.1)),
         services: services.into_iter().map(|service| service.0).collect(),
+        expected_path_mtu: reader
+            .has("expected_path_mtu")
+            .then(|| reader.integer("expected_path_mtu", 1_500, 1_280..=65_535))
+            .and_then(|mtu| u16::try_from(mtu).ok()),
         ..Ipv6Probe::default()
     }
 }
@@ -532,13 +536,14 @@ mod tests {
     fn an_ipv6_check_names_what_the_inventory_does_not() {
         let text = "[[plan]]\nname = 'a'\n[[plan.check]]\nname = 'v6'\nprobe = 'ipv6'\ntarget = 'self'\n\
             interval = '15m'\ncollector6 = '[fd00::1]:8443'\nresolver6 = 'fd00::53'\n\
-            services = ['https://portal.example', 'tcp://[fd00::9]:25']\n";
+            services = ['https://portal.example', 'tcp://[fd00::9]:25']\nexpected_path_mtu = 1400\n";
         let plan = Plan::parse("plan", text).unwrap();
         let ProbePlan::Ipv6(probe) = &plan.own[0].checks[0].probe else {
             panic!("{plan:?}");
         };
         assert_eq!(probe.collector6, "[fd00::1]:8443".parse().ok());
         assert_eq!(probe.resolver6, "fd00::53".parse().ok());
+        assert_eq!(probe.expected_path_mtu, Some(1_400));
         let services: Vec<(&str, u16, bool)> = probe
             .services
             .iter()

@@ -160,6 +160,7 @@ impl Network {
             .args(["--anchor6", "fd60::1", "--anchor4", "10.60.0.1"])
             .args(["--collector", "[fd60::1]:80", "--resolver", "fd60::1"])
             .args(["--service", "http://portal.lab", "--prefix", "fd60:1::/48"])
+            .args(["--expected-mtu", "1500"])
             .output()
             .expect("the agent starts");
         assert!(output.status.success(), "{output:?}");
@@ -212,14 +213,15 @@ fn portal(centre: &Namespace) {
 }
 
 #[test]
-fn a_clean_dual_stack_is_connected_and_nothing_contradicts_more() {
+fn a_clean_dual_stack_works_and_nothing_contradicts_more() {
     let network = Network::new();
     let _radvd = network.advertise(1_800);
     network.wait_for_route(true);
     network.wait_for_address();
     let shown = network.check();
     let passing = [
-        "A1", "A2", "A3", "A4", "B1", "C1", "C2", "D1", "D3", "E1", "E3", "F1", "G1", "G2", "H2",
+        "A1", "A2", "A3", "A4", "B1", "C1", "C2", "D1", "D3", "E1", "E3", "F1", "F2", "F3", "G1",
+        "G2", "H2",
     ];
     assert_eq!(
         shown.having("pass"),
@@ -231,24 +233,67 @@ fn a_clean_dual_stack_is_connected_and_nothing_contradicts_more() {
     assert_eq!(shown.having("FAIL"), [""; 0], "{}", shown.0);
     assert_eq!(
         shown.first_line(),
-        "IPv6 level: L2 connected",
+        "IPv6 level: L3 dual stack works",
         "{}",
         shown.0
     );
-    // Only F2 is missing for L3, and the score is said to be provisional.
-    assert!(
-        shown.0.contains("held back by: V6-F2 (not tested)"),
-        "{}",
-        shown.0
-    );
+    // Nothing of L4 is contradicted, and the score is said to be provisional.
     assert!(shown.0.contains("score: 100.0 (provisional"), "{}", shown.0);
+}
+
+/// The router's link to the centre takes only 1,400 bytes.
+fn narrow(network: &Network) {
+    for (end, interface) in [(&network.centre, "down0"), (&network.router, "up0")] {
+        end.ip(&["link", "set", interface, "mtu", "1400"]);
+    }
+}
+
+#[test]
+fn a_narrow_link_whose_router_says_so_is_no_obstacle() {
+    let network = Network::new();
+    narrow(&network);
+    let _radvd = network.advertise(1_800);
+    network.wait_for_route(true);
+    network.wait_for_address();
+    let shown = network.check();
+    assert_eq!(shown.verdicts().get("F2"), Some(&"pass"), "{}", shown.0);
+    // Not the 1,500 bytes that are expected.
+    assert_eq!(shown.having("FAIL"), ["F3"], "{}", shown.0);
+    let level = "IPv6 level: L3 dual stack works";
+    assert_eq!(shown.first_line(), level, "{}", shown.0);
+}
+
+#[test]
+fn a_path_mtu_black_hole_holds_the_level_at_2_and_the_score_at_60() {
+    let network = Network::new();
+    narrow(&network);
+    let router = &network.router;
+    router.nft("add table ip6 lab");
+    router.nft("add chain ip6 lab out { type filter hook output priority 0; }");
+    router.nft("add rule ip6 lab out icmpv6 type packet-too-big drop");
+    let _radvd = network.advertise(1_800);
+    network.wait_for_route(true);
+    network.wait_for_address();
+    let shown = network.check();
+    assert_eq!(shown.having("FAIL"), ["F2", "F3"], "{}", shown.0);
+    let level = "IPv6 level: L2 connected";
+    assert_eq!(shown.first_line(), level, "{}", shown.0);
+    for text in [
+        "held back by: V6-F2 (failed)",
+        "path MTU black hole: score at most 60",
+        "fd60::1: path_mtu_black_hole path MTU 1400",
+    ] {
+        assert!(shown.0.contains(text), "{text} in {}", shown.0);
+    }
 }
 
 #[test]
 fn a_site_with_ipv4_only_has_level_0() {
     let network = Network::new();
     let shown = network.check();
-    let failing = ["A1", "A3", "B1", "C1", "C2", "D1", "D3", "E1", "E3", "F1"];
+    let failing = [
+        "A1", "A3", "B1", "C1", "C2", "D1", "D3", "E1", "E3", "F1", "F2", "F3",
+    ];
     assert_eq!(shown.having("FAIL"), failing, "{}", shown.0);
     // The link-local address is in order, and there is no tunnel; there is no address to lie outside a prefix.
     assert_eq!(shown.having("pass"), ["A4", "H2"], "{}", shown.0);
@@ -296,7 +341,7 @@ fn a_router_that_withdraws_itself_lowers_the_level_and_alerts_until_it_is_back()
             }
         });
     };
-    level_is(2.0);
+    level_is(3.0);
     assert!(metric("extranet_ipv6_provisional").unwrap() > 0.5);
     assert!(metric("extranet_ipv6_score_provisional").unwrap() > 99.0);
     assert!(
@@ -324,14 +369,14 @@ fn a_router_that_withdraws_itself_lowers_the_level_and_alerts_until_it_is_back()
             .ok_or_else(|| format!("{active:?}"))
     });
     let annotations = alert["annotations"].to_string();
-    for text in ["fell from L2 to L0", "由 L2 降至 L0", "V6-A3"] {
+    for text in ["fell from L3 to L0", "由 L3 降至 L0", "V6-A3"] {
         assert!(annotations.contains(text), "{text} in {annotations}");
     }
 
     radvd.kill();
     let _radvd = network.advertise(1_800);
     network.wait_for_route(true);
-    level_is(2.0);
+    level_is(3.0);
     wait_until("the alert to go", PATIENCE, || {
         let active = sandbox.alertmanager.active()?;
         let ours = |alert: &serde_json::Value| alert["labels"]["alertname"] == "Ipv6LevelFell";

@@ -49,6 +49,9 @@ pub(super) struct CheckArgs {
     /// The prefix that this access point was given.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<Prefix6>,
+    /// The MTU that the path to the anchors should have, bytes.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1_280..))]
+    expected_mtu: Option<u16>,
     /// What the run may take, seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=600))]
     time: u64,
@@ -91,6 +94,7 @@ async fn subjects(config: &Config, args: &CheckArgs, targets: &Targets) -> Ipv6P
             .map(|service| service.0.clone())
             .collect();
     }
+    probe.expected_path_mtu = args.expected_mtu.or(probe.expected_path_mtu);
     probe.allotted_prefix = args.prefix.or(probe.allotted_prefix);
     probe.resolver6 = args.resolver.or(probe.resolver6).or_else(first_resolver_v6);
     probe.collector6 = args.collector.or(probe.collector6);

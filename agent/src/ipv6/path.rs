@@ -1,9 +1,9 @@
-//! The way to the anchors and the collector (checks C1, C2, F1, G1, G2).
+//! The way to the anchors and the collector (checks C1, C2, F1, F2, F3, G1, G2).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use extranet_proto::assignment::{IcmpProbe, Ipv6Probe, Probe};
+use extranet_proto::assignment::{IcmpProbe, Ipv6Probe, PathProbe, Probe};
 use extranet_proto::metric;
 use extranet_proto::record::{Outcome, Reason};
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ const REPLY_TIME: Duration = Duration::from_secs(3);
 /// V6-F1: 1,280 bytes without the headers of IPv6 (40) and ICMPv6 (8), tried this often.
 const SMALLEST_MTU_PAYLOAD: u16 = 1_280 - 40 - 8;
 const SMALLEST_MTU_PACKETS: u16 = 3;
+/// V6-F2: what finding the path MTU to an anchor may take.
+const PATH_MTU_TIME: Duration = Duration::from_secs(5);
 /// V6-C2: connections in a run.
 const CONNECTIONS: u32 = 3;
 
@@ -92,7 +94,7 @@ async fn echo(
     all
 }
 
-/// C1, F1, G1, G2.
+/// C1, F1, F2, F3, G1, G2.
 pub(super) async fn anchors(around: &Surroundings<'_>, probe: &Ipv6Probe, report: &mut Report) {
     let allowed = |anchor: &IpAddr| around.targets.allows(*anchor);
     let anchors6: Vec<IpAddr> = probe
@@ -115,7 +117,7 @@ pub(super) async fn anchors(around: &Surroundings<'_>, probe: &Ipv6Probe, report
         } else {
             "every IPv6 anchor lies outside the allowed prefixes"
         };
-        for id in ["V6-C1", "V6-F1", "V6-G1", "V6-G2"] {
+        for id in ["V6-C1", "V6-F1", "V6-F2", "V6-F3", "V6-G1", "V6-G2"] {
             report.untested(id, why);
         }
         return;
@@ -134,7 +136,9 @@ pub(super) async fn anchors(around: &Surroundings<'_>, probe: &Ipv6Probe, report
         None => around.not_measured(report, "V6-C1", v6.hindered),
     }
     if v6.received == 0 && around.can_reach_out {
-        report.untested("V6-F1", "no reply over IPv6, however small");
+        for id in ["V6-F1", "V6-F2", "V6-F3"] {
+            report.untested(id, "no reply over IPv6, however small");
+        }
     } else {
         let payload = SMALLEST_MTU_PAYLOAD;
         let big = echo(around, &anchors6, SMALLEST_MTU_PACKETS, payload).await;
@@ -142,8 +146,85 @@ pub(super) async fn anchors(around: &Surroundings<'_>, probe: &Ipv6Probe, report
             Some(loss) => report.decide("V6-F1", big.received > 0, loss, ""),
             None => around.not_measured(report, "V6-F1", big.hindered),
         }
+        path_mtu(around, &anchors6, probe.expected_path_mtu, report).await;
     }
     compare(&v6, &v4, report);
+}
+
+/// F2 and F3: the path MTU to each anchor, by packets that may not be fragmented. A black hole is a size that leaves
+/// this machine, vanishes, and about which no "packet too big" comes.
+async fn path_mtu(
+    around: &Surroundings<'_>,
+    anchors: &[IpAddr],
+    expected: Option<u16>,
+    report: &mut Report,
+) {
+    let probe = Probe::Path(PathProbe {
+        trace: false,
+        path_mtu: true,
+        ..PathProbe::default()
+    });
+    let mut found = PathMtus::default();
+    for &anchor in anchors {
+        let measured = around.probe(anchor, probe.clone(), PATH_MTU_TIME).await;
+        let mut values = measured.values.iter();
+        let mtu = values.find(|value| value.metric == metric::PATH_MTU);
+        found.smallest = match (found.smallest, mtu.map(|value| value.raw)) {
+            (Some(before), Some(mtu)) => Some(before.min(mtu)),
+            (before, mtu) => before.or(mtu),
+        };
+        found.longest = found.longest.max(measured.duration);
+        match measured.outcome {
+            Outcome::Ok => {}
+            Outcome::Failed => found.failed = Some((anchor, measured.reason)),
+            Outcome::NotMeasured => found.hindered = Some(measured.reason),
+        }
+    }
+    found.judge(around, expected, report);
+}
+
+/// What was found at all anchors together.
+#[derive(Debug, Default)]
+struct PathMtus {
+    /// Bytes.
+    smallest: Option<u64>,
+    longest: Duration,
+    failed: Option<(IpAddr, Reason)>,
+    hindered: Option<Reason>,
+}
+
+impl PathMtus {
+    fn judge(&self, around: &Surroundings<'_>, expected: Option<u16>, report: &mut Report) {
+        let note = match self.smallest {
+            Some(mtu) => format!("path MTU {mtu}"),
+            None => String::new(),
+        };
+        let took = i64::try_from(self.longest.as_micros()).unwrap_or(i64::MAX);
+        match (self.failed, self.hindered) {
+            (Some((anchor, reason)), _) => {
+                let note = format!("{anchor}: {} {note}", reason.label());
+                report.decide("V6-F2", false, took, note.trim_end());
+            }
+            (None, Some(reason)) => around.not_measured(report, "V6-F2", Some(reason)),
+            (None, None) => report.decide("V6-F2", true, took, note),
+        }
+        let Some(expected) = expected else {
+            return report.untested("V6-F3", "no expected path MTU is known");
+        };
+        match self.smallest {
+            Some(mtu) => report.decide(
+                "V6-F3",
+                mtu == u64::from(expected),
+                i64::try_from(mtu).unwrap_or(i64::MAX).saturating_mul(1_000),
+                format!("{expected} expected"),
+            ),
+            None if self.failed.is_some() => {
+                let note = format!("{expected} expected");
+                report.enter("V6-F3", Verdict::Fail, None, note);
+            }
+            None => around.not_measured(report, "V6-F3", self.hindered),
+        }
+    }
 }
 
 /// G1 and G2: IPv6 against IPv4. Where one of the two does not answer at all there is nothing to compare, and C1 tells.

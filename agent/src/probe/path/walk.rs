@@ -270,16 +270,8 @@ impl Walk {
 
     /// Where and how the path ends, if the hops up to `last` tell.
     fn found_end(&self, last: u8) -> Option<End> {
-        if let Some(end) = self.nearest_end().filter(|end| *end <= last) {
-            let refusal = self.answers(end).find_map(|answer| match answer.said {
-                Said::Refused(reason) => Some(reason),
-                Said::Passing | Said::Arrived | Said::TooBig { .. } => None,
-            });
-            let arrived = self.answers(end).any(|answer| answer.said == Said::Arrived);
-            return Some(match refusal {
-                Some(reason) if !arrived => End::Refused(reason),
-                _ => End::Arrived,
-            });
+        if let Some(end) = self.told_end(last) {
+            return Some(end);
         }
         if self.goes_in_circles() {
             return Some(End::Loop);
@@ -292,6 +284,22 @@ impl Walk {
             return Some(End::Silent);
         }
         (last >= self.extent.max_hop).then_some(if silent > 0 { End::Silent } else { End::TooFar })
+    }
+
+    /// The end that the target or a router told, if it is not beyond `last`.
+    fn told_end(&self, last: u8) -> Option<End> {
+        if let Some(end) = self.nearest_end().filter(|end| *end <= last) {
+            let refusal = self.answers(end).find_map(|answer| match answer.said {
+                Said::Refused(reason) => Some(reason),
+                Said::Passing | Said::Arrived | Said::TooBig { .. } => None,
+            });
+            let arrived = self.answers(end).any(|answer| answer.said == Said::Arrived);
+            return Some(match refusal {
+                Some(reason) if !arrived => End::Refused(reason),
+                _ => End::Arrived,
+            });
+        }
+        None
     }
 
     fn goes_in_circles(&self) -> bool {
@@ -332,8 +340,12 @@ impl Walk {
             _ if wanted > 0 => return Turn::Wait,
             _ => {}
         }
+        // What was lost at first may have told now where the path ends.
+        if let Some(end) = self.told_end(last) {
+            self.end = end;
+        }
         self.phase = match self.end {
-            End::Silent if last < FAR => Phase::Far {
+            End::Silent => Phase::Far {
                 left: self.extent.attempts,
             },
             _ => Phase::Over,
