@@ -44,6 +44,11 @@ pack() {
     [ ! -e "$file" ] || install -D -m 644 -t "$root/lib/systemd/system" "$file"
   done
   install -D -m 644 "$data/sysusers.conf" "$root/usr/lib/sysusers.d/$name.conf"
+  # The agent's sensor: a binary and a unit more, which stays disabled.
+  if [ "$part" = agent ]; then
+    install -D -m 755 "$binaries/extranet-sensor" "$root/usr/bin/extranet-sensor"
+    install -D -m 644 "$data/extranet-sensor.service" "$root/lib/systemd/system/extranet-sensor.service"
+  fi
   install -D -m 644 "$data/$name.8" "$root/usr/share/man/man8/$name.8"
   install -D -m 644 CHANGELOG.md "$root/usr/share/doc/$name/changelog"
   gzip -9n "$root/usr/share/man/man8/$name.8" "$root/usr/share/doc/$name/changelog"

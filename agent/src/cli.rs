@@ -2,6 +2,8 @@
 
 mod ipv6;
 mod path;
+mod security;
+pub mod sensor;
 mod snmp;
 
 use std::io::{ErrorKind, Read as _};
@@ -51,6 +53,8 @@ enum Command {
     /// IPv6 readiness of this machine.
     #[command(subcommand)]
     Ipv6(ipv6::Ipv6Command),
+    /// What the security watch has learnt about routers and gateways, and its open events.
+    Security,
     /// Ask an SNMP device: get, walk, or what a module gives.
     #[command(subcommand)]
     Snmp(snmp::SnmpCommand),
@@ -142,6 +146,7 @@ fn execute(cli: &Cli) -> Result<(), Failure> {
             println!("{}: no problems", cli.config.display());
             Ok(())
         }
+        Command::Security => security::show(&config),
         Command::Enrol(args) => runtime.block_on(enrol_once(&config, args)),
         Command::Ipv6(ipv6::Ipv6Command::Check(args)) => {
             let text = runtime

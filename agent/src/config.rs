@@ -49,6 +49,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     /// Section `[uplink]`.
     pub uplink: UplinkConfig,
+    /// Section `[security]`.
+    pub security: SecurityConfig,
     /// Where notifications of SNMP devices are received (`[traps] listen`), beside sockets that systemd hands over; `None` =
     /// nowhere else.
     pub traps_listen: Option<SocketAddr>,
@@ -84,6 +86,18 @@ pub struct UplinkConfig {
     pub keepalive_timeout: Duration,
 }
 
+/// Section `[security]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecurityConfig {
+    /// Where the agent listens for its sensor; `None` = in the runtime folder that systemd gives, if it gives one.
+    pub sensor_socket: Option<PathBuf>,
+    /// How long a detection must be quiet before its event is reported as over. The collector's own hold-down of SEC-G3
+    /// begins then.
+    pub hold_down: Duration,
+    /// How long routers and gateways are learnt before anything is judged, where nobody approved any.
+    pub learn_after: Duration,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self::parse("default", "").expect("the defaults are valid")
@@ -115,6 +129,7 @@ impl Config {
                 allowed_prefixes: top.list("allowed_prefixes", prefixes.collect()),
                 spool: top.section("spool", SpoolConfig::read),
                 uplink: top.section("uplink", UplinkConfig::read),
+                security: top.section("security", SecurityConfig::read),
                 traps_listen: top.section("traps", |traps| traps.listen("listen", None)),
                 self_listen: top.section("self", |this| this.listen("listen", None)),
                 log_filter: top.section("log", log_filter),
@@ -174,6 +189,16 @@ impl UplinkConfig {
             uplink.problem("backoff_min", "must not be longer than backoff_max");
         }
         this
+    }
+}
+
+impl SecurityConfig {
+    fn read(security: &mut Reader<'_>) -> Self {
+        Self {
+            sensor_socket: security.optional_path("sensor_socket"),
+            hold_down: security.duration("hold_down", 60 * SECOND, SECOND..=DAY),
+            learn_after: security.duration("learn_after", 600 * SECOND, Duration::ZERO..=30 * DAY),
+        }
     }
 }
 
@@ -263,6 +288,9 @@ mod tests {
             "connect_timeout",
             "keepalive_interval",
             "keepalive_timeout",
+            "sensor_socket",
+            "hold_down",
+            "learn_after",
             "listen",
             "filter",
         ] {

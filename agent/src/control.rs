@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use extranet_proto::assignment::{Assignment, Check, SnmpModule, Target};
+use extranet_proto::assignment::{Assignment, Check, Security, SnmpModule, Target};
 use extranet_proto::id::AssignmentVersion;
 use extranet_proto::record::{Body, EventKind, Record};
 use extranet_proto::session::{AssignmentStatus, MeasurementAnswer, MeasurementRequest};
@@ -50,6 +50,8 @@ pub struct Plan {
     pub checks: Vec<Arc<PlannedCheck>>,
     /// One line for each check that is not.
     pub problems: Vec<String>,
+    /// What the access point may look like.
+    pub security: Security,
     /// SNMP modules that the checks name and that this build does not have.
     pub snmp_modules: Vec<SnmpModule>,
 }
@@ -63,6 +65,7 @@ impl Plan {
             daily_budget: 0,
             checks: Vec::new(),
             problems: Vec::new(),
+            security: Security::default(),
             snmp_modules: Vec::new(),
         }
     }
@@ -102,6 +105,7 @@ impl Plan {
             daily_budget: assignment.daily_budget,
             checks,
             problems,
+            security: assignment.security,
             snmp_modules: assignment.snmp_modules,
         })
     }

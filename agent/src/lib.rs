@@ -15,6 +15,10 @@ pub mod packet;
 
 pub mod net;
 
+pub mod sensor;
+
+pub mod security;
+
 pub mod result;
 
 pub mod spool;

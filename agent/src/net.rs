@@ -9,7 +9,9 @@
 //! - [`kernel_counts`]: what the kernel dropped for a wrong checksum;
 //! - [`stream_socket`]: a TCP connection and, where there is none, why;
 //! - [`path_socket`]: a socket whose packets all belong to one flow, for traces and path MTU;
-//! - [`netlink`]: the kernel's tables of links, addresses, routes and neighbours.
+//! - [`netlink`]: the kernel's tables of links, addresses, routes and neighbours;
+//! - [`segment_news`]: changes of those tables as they happen;
+//! - [`watched`]: a socket that the runtime watches.
 
 pub mod datagram_socket;
 pub mod departure;
@@ -19,5 +21,7 @@ pub mod netlink;
 pub mod path_socket;
 pub mod receive;
 pub mod refusal;
+pub mod segment_news;
 pub mod stamp;
 pub mod stream_socket;
+pub mod watched;

@@ -5,6 +5,7 @@
 //! - [`answer`]: what an answer to a packet of a trace says;
 //! - [`trouble`]: what the type and code of an ICMP error say about the target or the path;
 //! - [`ipv4`]: the header that raw sockets put in front of what they deliver;
+//! - [`router_advert`]: router advertisements and their options;
 //! - [`certificate`]: what a certificate says about itself;
 //! - [`checksum`]: the Internet checksum;
 //! - [`dns`]: queries to name servers and their answers;
@@ -26,6 +27,7 @@ pub mod mark;
 pub mod ntp;
 pub mod recording;
 pub mod route_lookup;
+pub mod router_advert;
 pub mod rtnetlink;
 pub mod trouble;
 pub mod udp_echo;

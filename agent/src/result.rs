@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use extranet_proto::id::CheckId;
 use extranet_proto::limits;
-use extranet_proto::record::{AgentEvent, Body, CheckResult, EventKind, Outcome, Reason, Record};
+use extranet_proto::record::{
+    AgentEvent, Body, CheckResult, EventKind, Outcome, Reason, Record, SecurityEvent,
+};
 
 use crate::clock::{Clock, Reading};
 use crate::control::{Plan, PlannedCheck};
@@ -57,6 +59,13 @@ impl Recorder {
     pub fn event(&self, kind: EventKind, value: i64, text: &str) {
         let reading = self.read_clock();
         self.append(vec![event(&reading, kind, value, text)], true);
+    }
+
+    /// Records something that endangers the site, or no longer does. Sent at once.
+    pub fn security(&self, event: SecurityEvent) {
+        let time = self.read_clock().record_time();
+        let body = Body::Security(event);
+        self.append(vec![Record { time, body }], true);
     }
 
     /// Reads the clock, and records when the wall clock was stepped since the last look.

@@ -29,6 +29,7 @@ use crate::spool::{Spool, SpoolError};
 use crate::uplink::{About, Credentials, Uplink, learnt_time_path, read_learnt_time};
 
 mod renewal;
+mod security;
 
 /// What the runs in hand get to end, when the agent stops.
 const FINISH_TIME: Duration = Duration::from_secs(5);
@@ -183,11 +184,13 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let spool = Spool::open(&config, clock.clone(), Arc::clone(&stats))?;
     let recorder = Recorder::new(clock.clone(), spool.clone(), Arc::clone(&stats));
     recorder.event(EventKind::Started, 0, crate::identity::AGENT_VERSION);
+    let (sensor_sender, sensor) = watch::channel(false);
     let sockets = snmp::trap::sockets(config.traps_listen).map_err(RunError::Traps)?;
     probes.serve_traps(sockets, &recorder, &stats, &stages);
     let about = About {
         capabilities: probes.capabilities(),
         privilege_tier: probes.privilege_tier(),
+        sensor: sensor.clone(),
     };
     let targets = Targets::new(&config.allowed_prefixes);
     let measurer = Measurer::new(targets.clone(), probes);
@@ -198,6 +201,16 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
         recorder.clone(),
         Arc::clone(&stats),
     ));
+    let security = security::Part {
+        config: Arc::clone(&config),
+        boot: spool.boot_id(),
+        plans: control.plans(),
+        sensor: sensor_sender,
+        recorder: recorder.clone(),
+        clock: clock.clone(),
+        stats: Arc::clone(&stats),
+    };
+    let security = security.start(&stages);
     account.follow(&control.plans().borrow());
     let account_path = account::path(&config.state_dir);
     account.resume(&account_path);
@@ -236,7 +249,11 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     stop.reached(Stage::NoNewWork).await;
     trigger.advance(Stage::NoNewWork);
     // Whatever is not done in time is given up; the spool keeps what was measured.
-    drop(timeout(FINISH_TIME, hurried(&stop, schedule)).await);
+    let finished = async {
+        hurried(&stop, schedule).await;
+        hurried(&stop, security).await;
+    };
+    drop(timeout(FINISH_TIME, finished).await);
     recorder.event(EventKind::Stopping, 0, "");
     // The answer comes after everything that was appended before: the flush must see it.
     if spool.ledger().await.is_err() {

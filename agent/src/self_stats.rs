@@ -33,6 +33,14 @@ pub fn count(counters: &Counters, reason: &'static str, many: u64) {
     counters.get_or_create(&[("reason", reason)]).inc_by(many);
 }
 
+/// Brings the counter with this reason to a total that somebody else counted. A total
+/// that began again shows once it passes what it was.
+pub fn follow(counters: &Counters, reason: &'static str, total: u64) {
+    let counter = counters.get_or_create(&[("reason", reason)]);
+    let seen = counter.get();
+    counter.inc_by(total.saturating_sub(seen));
+}
+
 /// Declares `Stats`: one field per fact, registered under a prefix. Both programs use it, each with its own list.
 ///
 /// A field is `name: Kind = "metric_name" [, Unit]`; its first doc comment is the help text of the metric.
@@ -79,6 +87,18 @@ crate::statistics! {
     probe_runs: Counters = "probe_runs";
     /// ICMP packets and errors, by what became of them.
     probe_icmp: Counters = "probe_icmp";
+    /// Security records made, by reason: raised, cleared.
+    security_events: Counters = "security_events";
+    /// Security events that are raised and not cleared.
+    security_open: Gauge = "security_open";
+    /// Times that news of the segment were lost and everything was read again.
+    security_resyncs: Counter = "security_resyncs";
+    /// Whether the sensor is connected (1) or not (0).
+    sensor_connected: Gauge = "sensor_connected";
+    /// Messages of the sensor, by reason: taken, flood, busy, damaged.
+    sensor_adverts: Counters = "sensor_adverts";
+    /// Router advertisements that the sensor did not pass on, by reason.
+    sensor_lost: Counters = "sensor_lost";
     /// Records made.
     result_records: Counter = "result_records";
     /// Times the wall clock moved against the boot clock.
@@ -143,9 +163,7 @@ impl Stats {
     /// Takes over what the ICMP engine counted.
     pub fn follow_icmp(&self, counts: &crate::probe::icmp::Counts) {
         for (what, total) in counts.named() {
-            let counter = self.probe_icmp.get_or_create(&[("reason", what)]);
-            let seen = counter.get();
-            counter.inc_by(total.saturating_sub(seen));
+            follow(&self.probe_icmp, what, total);
         }
     }
 

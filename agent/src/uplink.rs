@@ -49,8 +49,47 @@ const LEARNT_TIME_STEP_US: i64 = 3_600_000_000;
 pub struct About {
     /// What its probes can do here.
     pub capabilities: Vec<wire::Capability>,
-    /// SEC-G0.
+    /// SEC-G0, without the sensor.
     pub privilege_tier: u8,
+    /// Whether the sensor is connected.
+    pub sensor: watch::Receiver<bool>,
+}
+
+/// Privilege tier of an agent whose sensor is connected (SEC-G0).
+const SENSOR_TIER: u8 = 2;
+/// The sensor must have come or gone for so long before the collector is told, which takes a new stream: one that
+/// starts again and again must not cost the uplink a handshake each time.
+const SENSOR_SETTLES: Duration = Duration::from_secs(5);
+
+impl About {
+    /// What is said while the sensor is there or not.
+    fn capabilities(&self, sensor: bool) -> (Vec<wire::Capability>, u8) {
+        let mut capabilities = self.capabilities.clone();
+        if !sensor {
+            return (capabilities, self.privilege_tier);
+        }
+        capabilities.push(wire::Capability::Sensor);
+        (capabilities, self.privilege_tier.max(SENSOR_TIER))
+    }
+
+    /// Returns once the sensor has come or gone since `said`, for good.
+    async fn differs(&self, said: bool) {
+        let mut sensor = self.sensor.clone();
+        loop {
+            if sensor
+                .wait_for(|connected| *connected != said)
+                .await
+                .is_err()
+            {
+                // The security watch has ended: nothing will change any more.
+                return std::future::pending().await;
+            }
+            let back = sensor.wait_for(|connected| *connected == said);
+            if tokio::time::timeout(SENSOR_SETTLES, back).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// How the agent shows itself: replaced when its certificate is renewed.
@@ -104,6 +143,8 @@ enum End {
     AckTimeout,
     #[error("the stream has reached its lifetime")]
     Lifetime,
+    #[error("this agent can do something else than it said")]
+    Changed,
     #[error("this agent stops")]
     Stopping,
     #[error(transparent)]
@@ -127,6 +168,7 @@ impl End {
             Self::GreetingTimeout => "greeting_timeout",
             Self::AckTimeout => "ack_timeout",
             Self::Lifetime => "lifetime",
+            Self::Changed => "changed",
             Self::Stopping => "stopping",
             Self::Spool(_) => "spool",
         }
@@ -170,6 +212,10 @@ impl<P: Prober> Uplink<P> {
             }
             if !progress.welcomed {
                 turn += 1;
+            }
+            if matches!(end, End::Changed) {
+                tracing::info!("the sensor came or went: connecting again, to say so");
+                continue;
             }
             let delay = match end {
                 End::Wait { delay, .. } => backoff.after_wait(delay),

@@ -14,6 +14,7 @@
 //! - [`oracle`]: turns every acknowledgement into an obligation;
 //! - [`fleet`]: thousands of simulated agents, the load for figures about collectors;
 //! - [`machine`]: a Debian machine with a systemd of its own, for packages;
+//! - [`segment`]: a site's segment with its router and somebody who does not belong there;
 //! - [`tls_server`]: a TLS server whose certificate is exchanged;
 //! - [`rogue`]: a client that says whatever it likes; [`small_disk`]: a disk that can be full.
 //!
@@ -38,6 +39,7 @@ pub mod process;
 pub mod proxy;
 pub mod rogue;
 pub mod sandbox;
+pub mod segment;
 pub mod small_disk;
 pub mod tls_server;
 pub mod webhook;

@@ -47,6 +47,7 @@ fn plan(daily_budget: u64, checks: Vec<Arc<PlannedCheck>>) -> Plan {
         daily_budget,
         checks,
         problems: Vec::new(),
+        security: extranet_proto::assignment::Security::default(),
         snmp_modules: Vec::new(),
     }
 }

@@ -8,11 +8,14 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::route_lookup::{self, Way};
-use crate::packet::rtnetlink::{Dump, Entry, entries, request};
+use crate::packet::rtnetlink::segment::{News, news};
+use crate::packet::rtnetlink::{Dump, Entry, entries, request, request_for};
 
 /// `AF_NETLINK` (linux/socket.h) and `NETLINK_ROUTE` (linux/netlink.h).
 const AF_NETLINK: i32 = 16;
 const NETLINK_ROUTE: i32 = 0;
+/// `AF_UNSPEC`: of every family.
+const ALL_FAMILIES: u8 = 0;
 /// Answers come from the kernel at once; more means that something is broken.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// The kernel sends dumps in datagrams of at most 32 KiB.
@@ -60,17 +63,40 @@ impl Netlink {
 
     /// Everything of one kind. Blocks for the time the kernel needs, far below a millisecond on an access point.
     pub fn dump(&mut self, dump: Dump) -> io::Result<Vec<Entry>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.socket.send(&request(dump, self.sequence))?;
         let mut all = Vec::new();
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.answer(&request(dump, sequence), |datagram| {
+            let entries = entries(datagram, sequence).into_iter();
+            all.extend(entries.filter(|entry| *entry != Entry::Done));
+        })?;
+        Ok(all)
+    }
+
+    /// What the kernel would have told about one kind, in both families, had anybody listened from the beginning.
+    pub fn state(&mut self, dump: Dump) -> io::Result<Vec<News>> {
+        let mut all = Vec::new();
+        self.sequence = self.sequence.wrapping_add(1);
+        let sequence = self.sequence;
+        self.answer(&request_for(dump, ALL_FAMILIES, sequence), |datagram| {
+            all.extend(news(datagram, Some(sequence)));
+        })?;
+        Ok(all)
+    }
+
+    /// Sends a request for a dump and passes on the datagrams of the answer.
+    fn answer(&mut self, request: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        self.socket.send(request)?;
         let mut datagram = vec![0; DATAGRAM_BYTES];
         loop {
             let length = self.socket.read(&mut datagram)?;
-            for entry in entries(datagram.get(..length).unwrap_or_default(), self.sequence) {
+            let datagram = datagram.get(..length).unwrap_or_default();
+            take(datagram);
+            for entry in entries(datagram, self.sequence) {
                 match entry {
-                    Entry::Done => return Ok(all),
+                    Entry::Done => return Ok(()),
                     Entry::Error(number) => return Err(io::Error::from_raw_os_error(number)),
-                    entry => all.push(entry),
+                    _ => {}
                 }
             }
         }
@@ -90,6 +116,7 @@ mod tests {
         assert!(links.iter().any(loopback), "{links:?}");
         for dump in [Dump::Addresses, Dump::Routes, Dump::Neighbours] {
             netlink.dump(dump).unwrap();
+            netlink.state(dump).unwrap();
         }
         for own in ["127.0.0.1", "::1"] {
             let way = netlink.way_to(own.parse().unwrap(), 0).unwrap();

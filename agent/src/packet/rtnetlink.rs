@@ -6,6 +6,8 @@
 
 use std::net::Ipv6Addr;
 
+pub mod segment;
+
 /// Kind of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dump {
@@ -146,13 +148,22 @@ pub struct Neighbour {
     pub state: u16,
 }
 
-/// The request for a dump.
+/// The request for a dump of IPv6 things, or of all links.
 pub fn request(dump: Dump, sequence: u32) -> Vec<u8> {
-    let (kind, family, fixed_bytes) = match dump {
-        Dump::Links => (RTM_GETLINK, AF_UNSPEC, 16),
-        Dump::Addresses => (RTM_GETADDR, AF_INET6, 8),
-        Dump::Routes => (RTM_GETROUTE, AF_INET6, 12),
-        Dump::Neighbours => (RTM_GETNEIGH, AF_INET6, 12),
+    let family = match dump {
+        Dump::Links => AF_UNSPEC,
+        Dump::Addresses | Dump::Routes | Dump::Neighbours => AF_INET6,
+    };
+    request_for(dump, family, sequence)
+}
+
+/// The request for a dump of an address family; 0 = of all families.
+pub fn request_for(dump: Dump, family: u8, sequence: u32) -> Vec<u8> {
+    let (kind, fixed_bytes) = match dump {
+        Dump::Links => (RTM_GETLINK, 16),
+        Dump::Addresses => (RTM_GETADDR, 8),
+        Dump::Routes => (RTM_GETROUTE, 12),
+        Dump::Neighbours => (RTM_GETNEIGH, 12),
     };
     let length = HEADER_BYTES + fixed_bytes;
     let mut bytes = Vec::with_capacity(length);
@@ -167,20 +178,34 @@ pub fn request(dump: Dump, sequence: u32) -> Vec<u8> {
 }
 
 /// What one datagram of an answer to `sequence` says. Whatever is malformed ends the reading.
-pub fn entries(mut datagram: &[u8], sequence: u32) -> Vec<Entry> {
+pub fn entries(datagram: &[u8], sequence: u32) -> Vec<Entry> {
     let mut found = Vec::new();
-    while let Some(length) = u32_at(datagram, 0).and_then(|length| usize::try_from(length).ok()) {
-        let Some(message) = datagram.get(..length).filter(|_| length >= HEADER_BYTES) else {
-            break;
-        };
-        if u32_at(message, 8) == Some(sequence)
-            && let (Some(kind), Some(body)) = (u16_at(message, 4), message.get(HEADER_BYTES..))
-        {
-            body_entries(kind, body, &mut found);
-        }
-        datagram = datagram.get(aligned(length)..).unwrap_or_default();
+    for message in messages(datagram).filter(|message| message.sequence == sequence) {
+        body_entries(message.kind, message.body, &mut found);
     }
     found
+}
+
+/// A message of a datagram.
+struct Message<'a> {
+    kind: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+/// The messages of a datagram, up to the first malformed one.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
+        let message = datagram.get(..length)?;
+        let found = Message {
+            kind: u16_at(message, 4)?,
+            sequence: u32_at(message, 8)?,
+            body: message.get(HEADER_BYTES..)?,
+        };
+        datagram = datagram.get(aligned(length)..).unwrap_or_default();
+        Some(found)
+    })
 }
 
 fn body_entries(kind: u16, body: &[u8], found: &mut Vec<Entry>) {
@@ -283,15 +308,24 @@ fn route_entries(body: &[u8]) -> Option<Vec<Route>> {
     Some(ways.collect())
 }
 
+/// The next hops of a route: interface and gateway.
+fn next_hops(bytes: &[u8]) -> Vec<(u32, Option<Ipv6Addr>)> {
+    let hops = next_hop_attributes(bytes).into_iter();
+    hops.map(|(link, own)| {
+        let gateway = attributes(own).find(|(kind, _)| *kind == 5);
+        (link, gateway.and_then(|(_, value)| v6(value)))
+    })
+    .collect()
+}
+
 /// struct rtnexthop: length u16, flags, hops, index; then attributes.
-fn next_hops(mut bytes: &[u8]) -> Vec<(u32, Option<Ipv6Addr>)> {
+fn next_hop_attributes(mut bytes: &[u8]) -> Vec<(u32, &[u8])> {
     let mut hops = Vec::new();
     while let (Some(length), Some(link)) = (u16_at(bytes, 0).map(usize::from), u32_at(bytes, 4)) {
         let Some(own) = bytes.get(8..length) else {
             break;
         };
-        let gateway = attributes(own).find(|(kind, _)| *kind == 5);
-        hops.push((link, gateway.and_then(|(_, value)| v6(value))));
+        hops.push((link, own));
         bytes = bytes.get(aligned(length)..).unwrap_or_default();
     }
     hops
@@ -345,7 +379,7 @@ mod tests {
 
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = u16::try_from(value.len() + 4)
             .unwrap()
             .to_ne_bytes()
@@ -356,7 +390,7 @@ mod tests {
         bytes
     }
 
-    fn message(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+    pub(super) fn message(kind: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(HEADER_BYTES + body.len()).unwrap();
         let mut bytes = length.to_ne_bytes().to_vec();
         bytes.extend_from_slice(&kind.to_ne_bytes());

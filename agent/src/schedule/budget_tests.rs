@@ -94,6 +94,7 @@ async fn no_day_costs_more_than_its_budget_and_the_important_check_keeps_its_rhy
         daily_budget: budget,
         checks: (1..=5).map(|id| planned(id, id == 1)).collect(),
         problems: Vec::new(),
+        security: extranet_proto::assignment::Security::default(),
         snmp_modules: Vec::new(),
     };
     let (trigger, stop) = shutdown();

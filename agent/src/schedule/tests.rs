@@ -90,6 +90,7 @@ fn plan(checks: &[(u32, Duration, Duration)]) -> Arc<Plan> {
         daily_budget: 0,
         checks: checks.iter().map(planned).collect(),
         problems: Vec::new(),
+        security: extranet_proto::assignment::Security::default(),
         snmp_modules: Vec::new(),
     })
 }

@@ -61,6 +61,8 @@ struct Exchange<'a, P> {
     plans: watch::Receiver<Arc<Plan>>,
     /// As the welcome said.
     welcome_interval: Duration,
+    /// As the hello said.
+    sensor_said: bool,
     /// When live results are sent next.
     flush_at: Instant,
     last_flush: Instant,
@@ -87,6 +89,8 @@ impl<P: Prober> Uplink<P> {
         // Seen before the snapshot, so that whatever comes after it counts as news.
         let (seen, clock_steps_seen) = (*tip.borrow_and_update(), self.recorder.clock_steps());
         let snapshot = self.spool.snapshot().await?;
+        let sensor_said = *self.about.sensor.borrow();
+        let (capabilities, privilege_tier) = self.about.capabilities(sensor_said);
         let (outgoing, outgoing_stream) = mpsc::channel(OUTGOING);
         let skip = snapshot.waiting.len().saturating_sub(limits::RANGES);
         let hello = Hello {
@@ -95,8 +99,8 @@ impl<P: Prober> Uplink<P> {
             boot_id: self.spool.boot_id(),
             incarnation: self.spool.incarnation(),
             clock: clock_reading(&self.recorder.read_clock()),
-            capabilities: self.about.capabilities.clone(),
-            privilege_tier: self.about.privilege_tier,
+            capabilities,
+            privilege_tier,
             assignment: plans.borrow_and_update().version,
             // The newest when there are too many: those are sent first.
             waiting: snapshot.waiting.get(skip..).unwrap_or_default().to_vec(),
@@ -139,6 +143,7 @@ impl<P: Prober> Uplink<P> {
             tip,
             plans,
             welcome_interval: welcome.flush_interval,
+            sensor_said,
             // The first batch carries the ledger and shows at once that the way is open.
             flush_at: now,
             last_flush: now,
@@ -214,6 +219,8 @@ impl<P: Prober> Exchange<'_, P> {
         progress: &mut Progress,
     ) -> Result<Infallible, End> {
         let lifetime_over = Instant::now() + LIFETIME + random_up_to(LIFETIME / 4);
+        let changed = self.uplink.about.differs(self.sensor_said);
+        let mut changed = std::pin::pin!(changed);
         let mut flushing = false;
         loop {
             let now = Instant::now();
@@ -251,6 +258,7 @@ impl<P: Prober> Exchange<'_, P> {
                     return Err(End::AckTimeout);
                 }
                 () = sleep_until(lifetime_over) => return Err(End::Lifetime),
+                () = &mut changed => return Err(End::Changed),
                 () = shutdown.reached(Stage::Flush), if !flushing => {
                     flushing = true;
                     self.flush_at = Instant::now();

@@ -55,6 +55,11 @@ impl Prefix6 {
         let differing = address.to_bits() ^ self.address.to_bits();
         differing.checked_shr(shift).unwrap_or(0) == 0
     }
+
+    /// Whether another prefix lies within, or is the same.
+    pub fn covers(self, address: Ipv6Addr, length: u8) -> bool {
+        length >= self.length && self.contains(address)
+    }
 }
 
 impl fmt::Display for Prefix6 {

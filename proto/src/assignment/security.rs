@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn each_rule_refuses() {
-        let cases: [(&str, fn(&mut wire::ApprovedRouter)); 6] = [
+        type Break = fn(&mut wire::ApprovedRouter);
+        let cases: [(&str, Break); 6] = [
             ("router.macs", |router| router.macs[0].truncate(5)),
             ("router.macs", |router| {
                 router.macs.clear();
