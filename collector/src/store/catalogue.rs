@@ -29,7 +29,7 @@ const IDLE_CONNECTIONS: usize = 4;
 /// How long a writer waits for another one (applied group, cursor, delivery): all of them take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Prepared statements kept by a connection: more than the code has.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 256;
 
 /// Names the operation in front of a database error.
 pub(crate) trait Doing<T> {

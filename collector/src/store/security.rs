@@ -150,7 +150,13 @@ impl Security {
                 &endpoint.labels,
             )?);
         }
-        for report in &reports {
+        // What comes afterwards is read backwards, as it is sent: the end of an event before its beginning, so that what
+        // is over is known to be.
+        let now_ms = now_us.div_euclid(1_000);
+        let is_late = |report: &Report| is_late(report.at_ms, now_ms, report.backlog);
+        let (mut late, live): (Vec<_>, Vec<_>) = reports.into_iter().partition(is_late);
+        late.sort_by_key(|report| std::cmp::Reverse(report.at_ms));
+        for report in late.iter().chain(&live) {
             self.apply(transaction, now_us, report)?;
         }
         self.settle(transaction, now_us, true)
@@ -227,11 +233,18 @@ impl Security {
         {
             return self.history(transaction, now_us, report, ended);
         }
-        // 2. The newest word of this agent counts.
-        if !self.sight(transaction, report)? {
-            return Ok(());
-        }
+        // 2. The newest word of this agent counts; an older one can only tell of an earlier beginning.
+        let newest = self.sight(transaction, report)?;
         let open = event::open(transaction, &report.ap_id, report.rule, &report.object)?;
+        if !newest {
+            let began_before = |open: &Open| report.first_ms < open.starts_ms;
+            return match open.filter(began_before) {
+                Some(open) if report.action == SecurityAction::Raised => {
+                    event::began(transaction, open.id, report.first_ms)
+                }
+                _ => Ok(()),
+            };
+        }
         match (report.action, open) {
             (SecurityAction::Raised, Some(open)) => {
                 self.raised_again(transaction, now_us, report, open)

@@ -272,6 +272,19 @@ pub(super) fn update(transaction: &Transaction<'_>, open: &Open) -> Result<(), S
     Ok(())
 }
 
+/// It began earlier than was known.
+pub(super) fn began(
+    transaction: &Transaction<'_>,
+    id: i64,
+    starts_ms: i64,
+) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached("UPDATE security_events SET starts_ms = ?2 WHERE event_id = ?1")
+        .and_then(|mut statement| statement.execute(params![id, starts_ms]))
+        .doing("updating a security event")?;
+    Ok(())
+}
+
 pub(super) fn set_over(
     transaction: &Transaction<'_>,
     id: i64,

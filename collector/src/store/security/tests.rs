@@ -234,8 +234,22 @@ fn what_happened_during_an_outage_keeps_its_times_and_pages_only_if_it_lasts() {
         "v1",
         &gateway(&[(100, raise), (200, clear)]),
     );
-    assert!(lasting.events()[0].late);
+    let events: Vec<_> = lasting
+        .events()
+        .into_iter()
+        .map(|event| (event.state, event.since_wall_us, event.late))
+        .collect();
+    assert_eq!(
+        events,
+        [
+            ("active".to_owned(), BEGIN + 300 * SECOND, true),
+            ("closed".to_owned(), BEGIN + 100 * SECOND, true)
+        ]
+    );
     assert_eq!(lasting.alerts(), ["critical 300"]);
+    // An older word about the same beginning moves it back.
+    lasting.arrive(3_602 * SECOND, "v1", &gateway(&[(250, raise)]));
+    assert_eq!(lasting.events()[0].since_wall_us, BEGIN + 250 * SECOND);
     // Over by the newest word, whatever else arrives late.
     lasting.arrive(3_700 * SECOND, "v1", &gateway(&[(3_700, clear)]));
     lasting.tick(4_000 * SECOND);
