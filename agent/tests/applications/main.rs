@@ -4,6 +4,7 @@
 
 mod dns;
 mod http;
+mod http2;
 mod server;
 mod tls;
 

@@ -16,6 +16,10 @@ const CANARY_ZONE_BYTES: usize = 253 - 17;
 
 /// One query to a name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own, and any may go with any"
+)]
 pub struct DnsProbe {
     /// How the query travels.
     pub transport: DnsTransport,

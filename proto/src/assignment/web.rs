@@ -89,7 +89,7 @@ pub struct TlsProbe {
     pub roots: Vec<Vec<u8>>,
     /// Whether a certificate or key that is not the one of the run before fails the run.
     pub fail_on_change: bool,
-    /// SHA-256 of the public keys (SubjectPublicKeyInfo) that the server may have; empty = any.
+    /// SHA-256 of the public keys (`SubjectPublicKeyInfo`) that the server may have; empty = any.
     pub key_sha256: Vec<[u8; 32]>,
 }
 
