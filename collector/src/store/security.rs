@@ -14,6 +14,7 @@ mod certificates;
 mod entries;
 mod event;
 mod shown;
+mod sights;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use extranet_proto::record::{SecurityAction, SecurityEvent, SecurityRule, Severity};
 use extranet_proto::wire;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use self::event::{Entry, Happened, Open};
 use super::StoreError;
@@ -36,8 +37,6 @@ pub(crate) use shown::{OpenCount, open_at};
 pub(super) use shown::{by_id, events};
 pub(super) use windows::{plan_window, windows};
 
-/// Most objects that are remembered of one agent (guess: as many as its assignment may have checks).
-const SIGHTS: i64 = 4_096;
 /// Most closed events that are kept of one access point; beyond, the oldest go (guess: five a day for a year).
 const CLOSED_EVENTS: i64 = 2_000;
 
@@ -228,13 +227,13 @@ impl Security {
     ) -> Result<(), StoreError> {
         // 1. What had ended before: history.
         if report.action == SecurityAction::Raised
-            && let Some(ended) = cleared_ms(transaction, report)?
+            && let Some(ended) = sights::cleared_ms(transaction, report)?
             && report.at_ms < ended
         {
             return self.history(transaction, now_us, report, ended);
         }
         // 2. The newest word of this agent counts; an older one can only tell of an earlier beginning.
-        let newest = self.sight(transaction, report)?;
+        let newest = sights::remember(transaction, report, &self.stats)?;
         let open = event::open(transaction, &report.ap_id, report.rule, &report.object)?;
         if !newest {
             let began_before = |open: &Open| report.first_ms < open.starts_ms;
@@ -250,7 +249,7 @@ impl Security {
                 self.raised_again(transaction, now_us, report, open)
             }
             (SecurityAction::Raised, None) => self.raised(transaction, now_us, report),
-            (_, Some(open)) if !is_seen(transaction, report)? => {
+            (_, Some(open)) if !sights::is_seen(transaction, report)? => {
                 self.over(transaction, now_us, &open, report.at_ms)
             }
             _ => Ok(()),
@@ -426,68 +425,6 @@ impl Security {
         event::log(transaction, open, &entry)
     }
 
-    /// Remembers the word of an agent; false when it said something newer before, or says too much.
-    fn sight(&self, transaction: &Transaction<'_>, report: &Report) -> Result<bool, StoreError> {
-        let raised = report.action == SecurityAction::Raised;
-        let write = || -> Result<usize, rusqlite::Error> {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO security_sights (ap_id, rule, object, agent_id, active, newest_ms, cleared_ms, \
-                     instance) SELECT ?1, ?2, ?3, ?4, ?5, ?6, CASE WHEN ?5 THEN NULL ELSE ?6 END, ?7 \
-                     WHERE EXISTS (SELECT 1 FROM security_sights WHERE ap_id = ?1 AND rule = ?2 AND object = ?3 \
-                     AND agent_id = ?4) OR (SELECT count(*) FROM security_sights WHERE agent_id = ?4) < ?8 \
-                     ON CONFLICT (ap_id, rule, object, agent_id) DO UPDATE SET \
-                     active = CASE WHEN ?6 >= newest_ms THEN ?5 ELSE active END, \
-                     newest_ms = max(newest_ms, ?6), \
-                     cleared_ms = CASE WHEN ?5 THEN cleared_ms ELSE max(coalesce(cleared_ms, ?6), ?6) END, \
-                     instance = ?7",
-                )?
-                .execute(params![
-                    report.ap_id,
-                    report.rule.number(),
-                    report.object,
-                    report.agent,
-                    raised,
-                    report.at_ms,
-                    report.instance,
-                    SIGHTS
-                ])
-        };
-        if write().doing("storing a sight")? == 0 {
-            // The oldest that is not there any more makes room for the next one.
-            transaction
-                .prepare_cached(
-                    "DELETE FROM security_sights WHERE agent_id = ?1 AND NOT active AND newest_ms = (SELECT \
-                     min(newest_ms) FROM security_sights WHERE agent_id = ?1 AND NOT active)",
-                )
-                .and_then(|mut statement| statement.execute([&report.agent]))
-                .doing("forgetting a sight")?;
-            if write().doing("storing a sight")? == 0 {
-                count(&self.stats.store_skipped, "too_many_security_events");
-                return Ok(false);
-            }
-        }
-        transaction
-            .prepare_cached(
-                "SELECT active = ?5 AND newest_ms = ?6 FROM security_sights WHERE ap_id = ?1 AND rule = ?2 \
-                 AND object = ?3 AND agent_id = ?4",
-            )
-            .and_then(|mut statement| {
-                statement.query_row(
-                    params![
-                        report.ap_id,
-                        report.rule.number(),
-                        report.object,
-                        report.agent,
-                        raised,
-                        report.at_ms
-                    ],
-                    |row| row.get(0),
-                )
-            })
-            .doing("reading a sight")
-    }
-
     /// An operator has declared an event over.
     pub(super) fn closed_by_hand(
         &mut self,
@@ -501,12 +438,7 @@ impl Security {
         };
         let now = now_us.div_euclid(1_000);
         certificates::accept(transaction, &closed.ap_id, &closed.object, now)?;
-        transaction
-            .execute(
-                "DELETE FROM security_sights WHERE ap_id = ?1 AND rule = ?2 AND object = ?3",
-                params![closed.ap_id, rule.number(), closed.object],
-            )
-            .doing("forgetting sights")?;
+        sights::forget(transaction, &closed.ap_id, rule, &closed.object)?;
         if let Some(open) = event::open(transaction, &closed.ap_id, rule, &closed.object)? {
             let ends_ms = open.over_ms.unwrap_or(now);
             self.close(transaction, now_us, &open, ends_ms, "by_hand")?;
@@ -524,12 +456,7 @@ impl Security {
         windows::store(transaction, now_us, window)?;
         for (ap_id, object) in certificates::allowed_by_windows(transaction)? {
             let rule = SecurityRule::Certificate;
-            transaction
-                .execute(
-                    "DELETE FROM security_sights WHERE ap_id = ?1 AND rule = ?2 AND object = ?3",
-                    params![ap_id, rule.number(), object],
-                )
-                .doing("forgetting sights")?;
+            sights::forget(transaction, &ap_id, rule, &object)?;
             if let Some(open) = event::open(transaction, &ap_id, rule, &object)? {
                 let ends_ms = now_us.div_euclid(1_000);
                 self.close(transaction, now_us, &open, ends_ms, "window")?;
@@ -546,17 +473,7 @@ impl Security {
         now_us: i64,
         ap_id: &str,
     ) -> Result<(), StoreError> {
-        transaction
-            .execute(
-                "DELETE FROM security_sights AS s WHERE (?1 = '' OR s.ap_id = ?1 OR s.agent_id IN (SELECT agent_id \
-                 FROM agents WHERE ap_id = ?1)) AND (NOT EXISTS (SELECT 1 FROM agents a WHERE \
-                 a.agent_id = s.agent_id AND a.revoked_us IS NULL AND (s.instance <> '' OR a.ap_id = s.ap_id)) \
-                 OR NOT EXISTS (SELECT 1 FROM access_points p WHERE p.ap_id = s.ap_id AND p.valid_to_us IS NULL) \
-                 OR (s.instance <> '' AND NOT EXISTS (SELECT 1 FROM checks c WHERE c.agent_id = s.agent_id \
-                 AND c.ap_id = s.ap_id AND c.instance = s.instance AND c.probe IN ('tls', 'http') AND c.active)))",
-                [ap_id],
-            )
-            .doing("forgetting sights")?;
+        sights::forget_unwatched(transaction, ap_id)?;
         for open in event::unseen(transaction)? {
             let ends_ms = now_us.div_euclid(1_000);
             self.close(transaction, now_us, &open, ends_ms, "not_monitored")?;
@@ -599,32 +516,6 @@ fn plain(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
         .collect()
-}
-
-fn cleared_ms(connection: &Connection, report: &Report) -> Result<Option<i64>, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT cleared_ms FROM security_sights WHERE ap_id = ?1 AND rule = ?2 AND object = ?3 AND agent_id = ?4",
-        )
-        .and_then(|mut statement| {
-            let key = params![report.ap_id, report.rule.number(), report.object, report.agent];
-            statement.query_row(key, |row| row.get(0)).optional()
-        })
-        .map(Option::flatten)
-        .doing("reading a sight")
-}
-
-/// Whether any agent sees the object.
-fn is_seen(connection: &Connection, report: &Report) -> Result<bool, StoreError> {
-    connection
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM security_sights WHERE ap_id = ?1 AND rule = ?2 AND object = ?3 AND active)",
-        )
-        .and_then(|mut statement| {
-            let key = params![report.ap_id, report.rule.number(), report.object];
-            statement.query_row(key, |row| row.get(0))
-        })
-        .doing("reading sights")
 }
 
 #[cfg(test)]
