@@ -272,15 +272,17 @@ impl Probes {
         match &run.check.probe {
             Probe::Icmp(probe) => self.icmp.run(&run, probe).await,
             Probe::Tcp(probe) => tcp::run(&run, probe).await,
-            Probe::Snmp(probe) => self.snmp.run(&run, probe).await,
-            Probe::Dns(probe) => dns::run(&run, probe).await,
+            // Boxed: a run of any kind would else take the memory of the largest one, echo requests too.
+            Probe::Snmp(probe) => Box::pin(self.snmp.run(&run, probe)).await,
+            Probe::Dns(probe) => Box::pin(dns::run(&run, probe)).await,
             Probe::Http(probe) => {
-                http::run(&self.endpoints, self.targets.as_ref(), &run, probe).await
+                let targets = self.targets.as_ref();
+                Box::pin(http::run(&self.endpoints, targets, &run, probe)).await
             }
-            Probe::Tls(probe) => tls::run(&self.endpoints, &run, probe).await,
-            Probe::Udp(probe) => udp::run(&run, probe).await,
-            Probe::Ntp(probe) => ntp::run(&run, probe).await,
-            Probe::Path(probe) => self.paths.run(&run, probe).await,
+            Probe::Tls(probe) => Box::pin(tls::run(&self.endpoints, &run, probe)).await,
+            Probe::Udp(probe) => Box::pin(udp::run(&run, probe)).await,
+            Probe::Ntp(probe) => Box::pin(ntp::run(&run, probe)).await,
+            Probe::Path(probe) => Box::pin(self.paths.run(&run, probe)).await,
             Probe::Traffic => match &self.account {
                 Some(account) => account.measured(run.check.id, &self.objects),
                 None => Measured::not_measured(Reason::Other, Duration::ZERO),
@@ -316,7 +318,34 @@ impl Probes {
 
 #[cfg(test)]
 mod tests {
+    use extranet_proto::assignment::{Family, IcmpProbe};
+    use extranet_proto::id::{CheckId, CheckName, TargetId};
+
     use super::*;
+
+    /// A thousand targets are measured at the same time: what each of them takes counts.
+    #[tokio::test]
+    async fn a_run_of_a_small_probe_is_small() {
+        let check = Check {
+            id: CheckId(1),
+            target: TargetId(1),
+            name: CheckName::new("small").unwrap(),
+            family: Family::V4,
+            interval: Duration::from_mins(1),
+            timeout: Duration::from_secs(1),
+            stretch_last: false,
+            probe: Probe::Icmp(IcmpProbe::default()),
+        };
+        let probes = Probes::new(ObjectIds::new());
+        let run = probes.run(Run {
+            check: &check,
+            address: IpAddr::from([127, 0, 0, 1]),
+            vrf: "",
+            deadline: Instant::now(),
+        });
+        let bytes = size_of_val(&run);
+        assert!(bytes <= 4_096, "{bytes} bytes");
+    }
 
     #[test]
     fn object_ids_start_at_one_and_are_shared_by_clones() {

@@ -103,7 +103,7 @@ impl Rig {
                 streams::serve(address, 2001, streams::silent);
                 streams::serve(address, 2002, streams::reset);
                 streams::serve(address, 2003, streams::garbage);
-                streams::serve(address, 8080, |stream| streams::page(stream));
+                streams::serve(address, 8080, streams::page);
                 names::serve(address, 53);
                 datagrams::serve(address, 7, datagrams::echo);
                 datagrams::serve(address, 7001, |_| Vec::new());
@@ -304,8 +304,8 @@ fn a_target_that_hangs_delays_no_other() {
             99,
         );
         let quick = async {
-            let measured = measure(&measurer, &good).await;
-            (measured, Instant::now())
+            let found = measure(&measurer, &good).await;
+            (found, Instant::now())
         };
         let slow = async {
             let all = hung.await;
@@ -314,12 +314,9 @@ fn a_target_that_hangs_delays_no_other() {
         let ((all, slow_end), (good, quick_end)) = tokio::join!(slow, quick);
         assert_eq!(good.outcome, Outcome::Ok, "{good:?}");
         assert!(quick_end < slow_end);
-        for measured in all {
-            assert_eq!(measured.reason.label(), "timeout", "{measured:?}");
-            assert!(
-                measured.duration >= Duration::from_millis(1_400),
-                "{measured:?}"
-            );
+        for found in all {
+            assert_eq!(found.reason.label(), "timeout", "{found:?}");
+            assert!(found.duration >= Duration::from_millis(1_400), "{found:?}");
         }
     });
 }

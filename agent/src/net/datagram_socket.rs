@@ -90,6 +90,7 @@ pub enum Arrival<'a> {
 }
 
 /// What a reading of one of the two queues gave, without the bytes.
+#[derive(Clone, Copy)]
 enum Taken {
     Datagram(usize, i64),
     Error(usize, Reason),

@@ -109,7 +109,7 @@ impl Timestamp {
     /// eras (RFC 5905 section 6).
     pub fn since_us(self, other: Self) -> i64 {
         let difference = self.0.wrapping_sub(other.0).cast_signed();
-        let us = i128::from(difference) * 1_000_000 >> 32;
+        let us = (i128::from(difference) * 1_000_000) >> 32;
         i64::try_from(us).unwrap_or(i64::MAX)
     }
 
@@ -141,7 +141,7 @@ impl Answer {
 
 /// A duration in NTP's short format, in µs.
 pub fn short_us(short: u32) -> u64 {
-    u64::from(short) * 1_000_000 >> 16
+    (u64::from(short) * 1_000_000) >> 16
 }
 
 #[cfg(test)]

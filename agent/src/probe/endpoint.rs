@@ -48,9 +48,12 @@ pub(super) struct Endpoints {
     provider: Arc<CryptoProvider>,
     time: CertificateTime,
     objects: ObjectIds,
-    known: Arc<Mutex<HashMap<(CheckId, SocketAddr, String), Known>>>,
+    known: Arc<Mutex<HashMap<Asked, Known>>>,
     system: Arc<OnceLock<RootCertStore>>,
 }
+
+/// By which check, where, and under which name.
+type Asked = (CheckId, SocketAddr, String);
 
 /// What is remembered of an endpoint.
 #[derive(Clone)]
@@ -72,7 +75,7 @@ pub(super) struct Shown {
     pub(super) name: Result<(), Reason>,
     /// Whether certificate or key are not those of the run before; `None` in the first run.
     pub(super) changed: Option<bool>,
-    /// SHA-256 of the public key (SubjectPublicKeyInfo).
+    /// SHA-256 of the public key (`SubjectPublicKeyInfo`).
     pub(super) key_sha256: Option<[u8; 32]>,
     /// By ALPN; empty = nothing was agreed on.
     pub(super) alpn: Vec<u8>,

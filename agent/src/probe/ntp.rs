@@ -178,7 +178,7 @@ impl Exchange {
                 own_value(metric::NTP_OFFSET, offset.cast_unsigned()),
                 own_value(metric::NTP_RTT, delay),
             ]);
-            root_distance = Some((delay + root_delay) / 2 + root_dispersion);
+            root_distance = Some(delay.midpoint(root_delay) + root_dispersion);
         }
         values.extend([
             own_value(metric::NTP_STRATUM, answer.stratum.into()),

@@ -32,16 +32,15 @@ pub async fn run(run: &Run<'_>, probe: &UdpProbe) -> Measured {
         Ok(socket) => {
             let mut buffer = DatagramBuffer::new();
             let travelling = train.travel(&socket, probe, run.deadline, &mut buffer, &meter);
-            match timeout_at(run.deadline, travelling).await {
-                Ok(ended) => ended,
+            if let Ok(ended) = timeout_at(run.deadline, travelling).await {
+                ended
+            } else {
                 // The end of its time is no error. What the kernel received until then counts, however late this
                 // machine comes to look at it.
-                Err(_) => {
-                    while let Some(arrival) = socket.receive_now(&mut buffer) {
-                        train.note(arrival, &meter);
-                    }
-                    Ok(())
+                while let Some(arrival) = socket.receive_now(&mut buffer) {
+                    train.note(arrival, &meter);
                 }
+                Ok(())
             }
         }
         Err(refusal) => Err(refusal),

@@ -14,7 +14,7 @@ pub(crate) fn serve(
     let at = SocketAddr::new(address, port);
     let socket = UdpSocket::bind(at).unwrap_or_else(|error| panic!("{at}: {error}"));
     thread::spawn(move || {
-        let mut buffer = [0; 65_535];
+        let mut buffer = vec![0; 65_535];
         // An ICMP error about an answer is none of the server's business.
         loop {
             let Ok((len, peer)) = socket.recv_from(&mut buffer) else {

@@ -13,7 +13,7 @@ struct Query<'a> {
     id: [u8; 2],
     question: &'a [u8],
     labels: Vec<String>,
-    query_type: u16,
+    wanted: u16,
 }
 
 impl<'a> Query<'a> {
@@ -30,12 +30,12 @@ impl<'a> Query<'a> {
             labels.push(String::from_utf8_lossy(label).into_owned());
             at += 1 + len;
         }
-        let query_type = u16::from_be_bytes([*bytes.get(at + 1)?, *bytes.get(at + 2)?]);
+        let wanted = u16::from_be_bytes([*bytes.get(at + 1)?, *bytes.get(at + 2)?]);
         Some(Self {
             id,
             question: bytes.get(12..at + 5)?,
             labels,
-            query_type,
+            wanted,
         })
     }
 
@@ -47,9 +47,9 @@ impl<'a> Query<'a> {
         message.extend(self.question);
         for _ in 0..count {
             message.extend([0xc0, 12]);
-            message.extend(self.query_type.to_be_bytes());
+            message.extend(self.wanted.to_be_bytes());
             message.extend([0, 1, 0, 0, 0, 60]);
-            if self.query_type == AAAA {
+            if self.wanted == AAAA {
                 message.extend([0, 16, 0xfd, 0, 0, 9]);
                 message.extend([0; 11]);
                 message.push(0x50);
@@ -73,7 +73,7 @@ fn honest(query: &Query<'_>) -> Vec<u8> {
     if has("missing") || (has("honest") && query.labels.len() > 2) {
         return query.answer(0, NXDOMAIN, 0);
     }
-    if has("half") && query.query_type == AAAA {
+    if has("half") && query.wanted == AAAA {
         return query.answer(0, SERVFAIL, 0);
     }
     if has("empty") {
@@ -95,7 +95,7 @@ pub(crate) fn serve(address: IpAddr, port: u16) {
     let socket = UdpSocket::bind(at).unwrap_or_else(|error| panic!("{at}: {error}"));
     let elsewhere = UdpSocket::bind(SocketAddr::new(address, 0)).expect("a port is free");
     thread::spawn(move || {
-        let mut buffer = [0; 65_535];
+        let mut buffer = vec![0; 65_535];
         let mut asked_before = false;
         loop {
             let Ok((len, peer)) = socket.recv_from(&mut buffer) else {

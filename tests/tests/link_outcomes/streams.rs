@@ -37,7 +37,7 @@ pub(crate) fn silent(stream: TcpStream) {
 /// Ends the connection with a reset as soon as the client said something.
 pub(crate) fn reset(mut stream: TcpStream) {
     // An error is as good: the client may be gone.
-    stream.read(&mut [0]).ok();
+    stream.read_exact(&mut [0]).ok();
     let at_once = linger {
         l_onoff: 1,
         l_linger: 0,
@@ -47,7 +47,7 @@ pub(crate) fn reset(mut stream: TcpStream) {
 
 /// Sends what no protocol begins with.
 pub(crate) fn garbage(mut stream: TcpStream) {
-    stream.read(&mut [0]).ok();
+    stream.read_exact(&mut [0]).ok();
     if stream.write_all(&[0xff; 600]).is_ok() {
         drain(stream);
     }

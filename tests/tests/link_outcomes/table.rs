@@ -113,27 +113,27 @@ impl Row {
         for _ in 0..self.runs_before {
             measure(measurer, &check).await;
         }
-        let measured = measure(measurer, &check).await;
+        let found = measure(measurer, &check).await;
         let expected = match (&self.expect6, family) {
             (Some(expected), 6) => expected,
             _ => &self.expect,
         };
-        let found = [measured.outcome.label(), measured.reason.label()];
-        if found != *expected {
-            return Err(format!("{found:?} instead of {expected:?}: {measured:?}"));
+        let verdict = [found.outcome.label(), found.reason.label()];
+        if verdict != *expected {
+            return Err(format!("{verdict:?} instead of {expected:?}: {found:?}"));
         }
         // Values are those of a run that ended as it should over IPv4.
         let same = self.expect6.is_none() || family == 4;
         for (name, wanted) in self.values.iter().filter(|_| same) {
-            let found = value(&measured, name);
-            if found != Some(*wanted) {
-                return Err(format!("{name} is {found:?}, not {wanted}: {measured:?}"));
+            let exported = value(&found, name);
+            if exported != Some(*wanted) {
+                return Err(format!("{name} is {exported:?}, not {wanted}: {found:?}"));
             }
         }
         for (name, least) in self.at_least.iter().filter(|_| same) {
-            let found = value(&measured, name);
-            if found.is_none_or(|found| found < *least) {
-                return Err(format!("{name} is {found:?}, below {least}: {measured:?}"));
+            let exported = value(&found, name);
+            if exported.is_none_or(|exported| exported < *least) {
+                return Err(format!("{name} is {exported:?}, below {least}: {found:?}"));
             }
         }
         Ok(())
