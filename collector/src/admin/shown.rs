@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use extranet_agent::probe::path;
 use extranet_proto::assignment::{Check, Family, Target, TargetAddress};
 use extranet_proto::id::{AgentId, ObjectId};
 use extranet_proto::metric::{self, Defined, Metric, Unit};
@@ -61,10 +62,17 @@ impl Asked {
             name: "duration".to_owned(),
             value: microseconds(result.duration_us as f64),
         };
-        let values = result
-            .values
-            .iter()
-            .map(|value| display(value, &definitions));
+        // Hops of a trace stand in a table, a line each.
+        let hops = path::shown::hops(&result.values, &definitions);
+        let header =
+            (!hops.is_empty()).then(|| ("Host".to_owned(), path::shown::COLUMNS.to_owned()));
+        let table = header.into_iter().chain(hops);
+        let table = table.map(|(name, value)| wire::DisplayValue { name, value });
+        let single = result.values.iter();
+        let single = single.filter(|value| !path::shown::COLUMN_METRICS.contains(&value.metric));
+        let values = single
+            .map(|value| display(value, &definitions))
+            .chain(table);
         let measurement = wire::MeasurementStatus {
             check: self.check,
             instance: self.instance,
@@ -142,6 +150,11 @@ fn object_name(object: ObjectId, definitions: &[&Definition]) -> Option<String> 
         .find(|definition| definition.object == object)
         .map(|d| &d.labels);
     let named = labels.and_then(|labels| {
+        if let [(hop, number), (_, address)] = labels.as_slice()
+            && hop == "hop"
+        {
+            return Some(format!("{number} {address}"));
+        }
         let plain =
             |(name, _): &&(String, String)| matches!(name.as_str(), "ifName" | "sysName" | "cn");
         let telling = |(name, text): &&(String, String)| name.ends_with("Name") && !text.is_empty();
@@ -149,9 +162,10 @@ fn object_name(object: ObjectId, definitions: &[&Definition]) -> Option<String> 
             .iter()
             .find(plain)
             .or_else(|| labels.iter().find(telling));
-        found.or_else(|| labels.first())
+        let found = found.or_else(|| labels.first());
+        found.map(|(_, text)| text.clone())
     });
-    Some(named.map_or_else(|| format!("object {object}"), |(_, text)| text.clone()))
+    Some(named.unwrap_or_else(|| format!("object {object}")))
 }
 
 fn microseconds(us: f64) -> String {
@@ -162,6 +176,67 @@ fn microseconds(us: f64) -> String {
 mod tests {
     use super::*;
     use extranet_proto::metric::{ICMP_RTT_AVG, IF_OPER_STATUS};
+
+    #[test]
+    fn hops_of_a_trace_are_a_table_behind_the_other_values() {
+        let hop = Definition {
+            object: ObjectId(3),
+            check: extranet_proto::id::CheckId(1),
+            kind: extranet_proto::record::ObjectKind::PathHop,
+            labels: vec![
+                ("hop".to_owned(), "01".to_owned()),
+                ("address".to_owned(), "10.0.0.1".to_owned()),
+            ],
+        };
+        let value = |metric, object, raw| Value {
+            metric,
+            object: ObjectId(object),
+            raw,
+        };
+        let time = extranet_proto::record::RecordTime {
+            boottime_ms: 1,
+            wall_ms: 1,
+        };
+        let result = extranet_proto::record::CheckResult {
+            assignment: extranet_proto::id::AssignmentVersion(0),
+            check: extranet_proto::id::CheckId(1),
+            outcome: extranet_proto::record::Outcome::Ok,
+            reason: extranet_proto::record::Reason::None,
+            duration_us: 5_000,
+            values: vec![
+                value(metric::PATH_HOPS, 0, 1),
+                value(metric::PATH_HOP_SENT, 3, 3),
+                value(metric::PATH_HOP_RECEIVED, 3, 3),
+                value(metric::PATH_HOP_RTT_MIN, 3, 250),
+                value(metric::PATH_MTU_LIMIT, 3, 1_400),
+            ],
+        };
+        let records =
+            [Body::Definition(hop), Body::Result(result)].map(|body| Record { time, body });
+        let asked = Asked {
+            check: "on-demand".to_owned(),
+            instance: "10.0.0.9".to_owned(),
+            family: Family::V4,
+        };
+        let reply = asked.measured(&AgentId::new("a1").unwrap(), &records);
+        let shown: Vec<String> = reply
+            .measurement
+            .unwrap()
+            .values
+            .iter()
+            .map(|value| format!("{}: {}", value.name, value.value))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "duration: 5.000 ms",
+                "extranet_path_hops: 1",
+                "extranet_path_mtu_limit_bytes 01 10.0.0.1: 1400",
+                "Host: Loss%   Snt      Best       Avg      Wrst  (ms)",
+                "01 10.0.0.1:   0.0%     3     0.250",
+            ]
+        );
+    }
 
     #[test]
     fn values_have_names_and_units() {

@@ -1,5 +1,6 @@
 //! A trace as a table for people, with the columns of mtr.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -11,15 +12,24 @@ use extranet_proto::record::{Definition, ObjectKind, Reason, Value};
 /// What stands in front of the lines of [`hops`].
 pub const COLUMNS: &str = "Loss%   Snt      Best       Avg      Wrst  (ms)";
 
+/// The values that are in those columns.
+pub const COLUMN_METRICS: [Metric; 5] = [
+    metric::PATH_HOP_SENT,
+    metric::PATH_HOP_RECEIVED,
+    metric::PATH_HOP_RTT_MIN,
+    metric::PATH_HOP_RTT_AVG,
+    metric::PATH_HOP_RTT_MAX,
+];
+
 /// Hops in their order: "01 10.0.0.1", and Loss%, Snt, Best, Avg, Wrst as far as they are known.
-pub fn hops(values: &[Value], definitions: &[Definition]) -> Vec<(String, String)> {
+pub fn hops<D: Borrow<Definition>>(values: &[Value], definitions: &[D]) -> Vec<(String, String)> {
     let mut by_object: BTreeMap<ObjectId, BTreeMap<Metric, u64>> = BTreeMap::new();
     for value in values {
         let of_object = by_object.entry(value.object).or_default();
         of_object.insert(value.metric, value.raw);
     }
     let mut rows = Vec::new();
-    for definition in definitions {
+    for definition in definitions.iter().map(Borrow::borrow) {
         let found = by_object.get(&definition.object);
         let Some(found) = found.filter(|_| definition.kind == ObjectKind::PathHop) else {
             continue;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use extranet_proto::assignment::{
-    DnsProbe, DnsTransport, DnsType, HttpProbe, NtpProbe, Probe, TcpProbe, TlsProbe, UdpProbe,
+    DnsProbe, DnsTransport, DnsType, HttpProbe, NtpProbe, PathProbe, PathTransport, Probe,
+    TcpProbe, TlsProbe, UdpProbe,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -22,10 +23,18 @@ enum Kind {
     Http,
     Https,
     Tls,
+    Path,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Transport {
+    Udp,
+    Tcp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Icmp,
     Udp,
     Tcp,
 }
@@ -69,6 +78,12 @@ pub(super) struct ProbeArgs {
     /// dns: how the query travels
     #[arg(long, value_enum, default_value = "udp")]
     transport: Transport,
+    /// path: what the packets are; silent hops take time, so give --timeout 30s
+    #[arg(long, value_enum, default_value = "icmp")]
+    by: By,
+    /// path: look for the path MTU too (not by tcp)
+    #[arg(long)]
+    mtu: bool,
     /// dns: ask for a random name below NAME, which must not exist
     #[arg(long)]
     canary: bool,
@@ -129,6 +144,7 @@ impl ProbeArgs {
                     ..HttpProbe::default()
                 })
             }
+            Kind::Path => Probe::Path(self.way()),
             Kind::Tls => Probe::Tls(TlsProbe {
                 port: port(443),
                 server_name: host,
@@ -158,6 +174,20 @@ impl ProbeArgs {
             tries: 2,
             canary: self.canary,
             ..DnsProbe::default()
+        }
+    }
+
+    fn way(&self) -> PathProbe {
+        let transport = match self.by {
+            By::Icmp => PathTransport::Icmp,
+            By::Udp => PathTransport::Udp,
+            By::Tcp => PathTransport::Tcp,
+        };
+        PathProbe {
+            transport,
+            port: self.port.unwrap_or(transport.usual_port()),
+            path_mtu: self.mtu,
+            ..PathProbe::default()
         }
     }
 
