@@ -286,3 +286,53 @@ pub fn read_learnt_time(path: &Path) -> i64 {
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, i64::from_le_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What "differs" says about a sensor that is there or not at the given milliseconds.
+    async fn differs_after(said: bool, changes: &[(u64, bool)]) -> Option<u128> {
+        let (sender, sensor) = watch::channel(said);
+        let about = About {
+            capabilities: vec![wire::Capability::Ipv4],
+            privilege_tier: 1,
+            sensor,
+        };
+        let begin = Instant::now();
+        let play = async {
+            for (at_ms, connected) in changes {
+                tokio::time::sleep_until(begin + Duration::from_millis(*at_ms)).await;
+                sender.send_replace(*connected);
+            }
+            sleep(Duration::from_mins(10)).await;
+        };
+        tokio::select! {
+            () = about.differs(said) => Some(begin.elapsed().as_millis()),
+            () = play => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_collector_is_told_of_a_sensor_that_stays_or_stays_away() {
+        assert_eq!(differs_after(false, &[]).await, None);
+        assert_eq!(differs_after(false, &[(1_000, true)]).await, Some(6_000));
+        assert_eq!(differs_after(true, &[(0, false)]).await, Some(5_000));
+        // One that starts again and again costs no stream.
+        let flapping: Vec<_> = (0..100).map(|n| (n * 2_000, n % 2 == 0)).collect();
+        assert_eq!(differs_after(false, &flapping).await, None);
+    }
+
+    #[test]
+    fn a_sensor_is_a_capability_and_a_tier() {
+        let about = About {
+            capabilities: vec![wire::Capability::Ipv4],
+            privilege_tier: 1,
+            sensor: watch::channel(false).1,
+        };
+        assert_eq!(about.capabilities(false), (vec![wire::Capability::Ipv4], 1));
+        let (capabilities, tier) = about.capabilities(true);
+        assert!(capabilities.contains(&wire::Capability::Sensor));
+        assert_eq!(tier, 2);
+    }
+}

@@ -98,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_binaries_are_there_and_say_their_version() {
-        for name in ["extranet-agent", "extranet-collector"] {
+    fn all_binaries_are_there_and_say_their_version() {
+        for name in ["extranet-agent", "extranet-collector", "extranet-sensor"] {
             let output = Command::new(path(name)).arg("--version").output().unwrap();
             assert!(output.status.success(), "{name}: {output:?}");
             let version = String::from_utf8(output.stdout).unwrap();

@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Worst acceptable verdict of "systemd-analyze security", in tenths: docs/installing.md has the figures.
 const EXPOSURE_TENTHS: &str = "14";
+/// The same of the sensor, whose unit gives a capability.
+const SENSOR_EXPOSURE_TENTHS: &str = "16";
+/// Bit 13, as /proc shows it.
+const CAP_NET_RAW: &str = "0000000000002000";
 
 const PLAN: &str = r#"
 [[plan]]
@@ -171,14 +175,49 @@ fn install_and_enrol(machine: &Machine) {
     assert_eq!(foreign, "");
 }
 
-/// Neither service is root or could become it, and systemd agrees that little is left to attack.
+/// Switches the sensor on, as docs/installing.md says, and waits until the collector knows of it.
+fn enable_sensor(machine: &Machine) {
+    assert_eq!(
+        unit(machine, "extranet-sensor", "UnitFileState"),
+        "disabled",
+        "tier 2 is for who wants it"
+    );
+    wait_tier(machine, 1);
+    machine.shell("systemctl enable --now extranet-sensor");
+    wait_tier(machine, 2);
+}
+
+/// Waits until the site's agent has told its privilege tier (SEC-G0).
+fn wait_tier(machine: &Machine, tier: u64) {
+    wait_until(&format!("privilege tier {tier}"), PATIENCE, || {
+        let status = status(machine)?;
+        let site = status["access_points"]
+            .as_array()
+            .and_then(|list| list.iter().find(|ap| ap["ap_id"] == "site"))
+            .ok_or_else(|| format!("no site in {status}"))?;
+        if site["agents"][0]["privilege_tier"] == tier {
+            Ok(())
+        } else {
+            let log = machine.shell("journalctl --no-pager --lines 20 --unit extranet-sensor");
+            Err(format!("{site}\n{log}"))
+        }
+    });
+}
+
+/// No service is root or could become it, and systemd agrees that little is left to attack. The sensor holds nothing once
+/// it runs: what its unit gave is only left in the set that bounds what a new program could get.
 fn must_be_confined(machine: &Machine) {
-    for name in ["extranet-agent", "extranet-collector"] {
+    for (name, bounding, exposure) in [
+        ("extranet-agent", "0000000000000000", EXPOSURE_TENTHS),
+        ("extranet-collector", "0000000000000000", EXPOSURE_TENTHS),
+        ("extranet-sensor", CAP_NET_RAW, SENSOR_EXPOSURE_TENTHS),
+    ] {
         let pid = unit(machine, name, "MainPID");
         let process = machine.tell("cat", &[&format!("/proc/{pid}/status")]);
         for line in [
             "CapPrm:\t0000000000000000",
-            "CapBnd:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            &format!("CapBnd:\t{bounding}"),
             "NoNewPrivs:\t1",
             "Seccomp:\t2",
         ] {
@@ -190,7 +229,7 @@ fn must_be_confined(machine: &Machine) {
             machine.tell("systemd-analyze", &["verify", "--man=no", &path]),
             ""
         );
-        let threshold = format!("--threshold={EXPOSURE_TENTHS}");
+        let threshold = format!("--threshold={exposure}");
         machine.tell(
             "systemd-analyze",
             &["security", "--no-pager", &threshold, name],
@@ -230,13 +269,19 @@ fn packages_install_run_survive_and_purge() {
 
     install_and_enrol(&machine);
     wait_fresh(&machine, "results", 0);
+    enable_sensor(&machine);
     must_be_confined(&machine);
 
     let goes_on = |what: &str| {
         let since = now_us(&machine);
         wait_fresh(&machine, &format!("results after {what}"), since);
     };
-    for name in ["extranet-agent", "extranet-collector", "extranet-agent"] {
+    for name in [
+        "extranet-agent",
+        "extranet-collector",
+        "extranet-sensor",
+        "extranet-agent",
+    ] {
         kill_9(&machine, name);
         goes_on(&format!("the end of {name}"));
     }
@@ -245,6 +290,7 @@ fn packages_install_run_survive_and_purge() {
     goes_on("the second installation");
     machine.reboot();
     goes_on("a boot");
+    wait_tier(&machine, 2);
     must_be_confined(&machine);
 
     nothing_was_lost(&machine, &shared);
@@ -255,7 +301,7 @@ fn packages_install_run_survive_and_purge() {
         .collect();
     assert!(differences.is_empty(), "{differences:?}");
     let left = machine.shell(
-        "for name in extranet-agent extranet-collector; do
+        "for name in extranet-agent extranet-collector extranet-sensor; do
            systemctl status $name 2>&1 | grep -v 'could not be found' || true
            grep -l \"^Uid:.*\\b$(id -u $name)\\b\" /proc/[0-9]*/status 2>/dev/null || true
            find / -xdev -user $name

@@ -183,3 +183,106 @@ fn may_be_sensor(peer: Uid) -> bool {
     let made_for_it = || User::from_name(SENSOR_USER).ok().flatten();
     peer.is_root() || peer == Uid::effective() || made_for_it().is_some_and(|user| user.uid == peer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::router_advert::{Preference, RouterAdvert};
+    use crate::sensor::message::Loss;
+    use crate::shell::{shutdown, spawn_named};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn advert() -> Received {
+        Received {
+            link: 2,
+            source: "fe80::1".parse().unwrap(),
+            advert: RouterAdvert {
+                managed: false,
+                other: false,
+                preference: Preference::Medium,
+                lifetime_s: 1_800,
+                mac: None,
+                mtu: None,
+                prefixes: Vec::new(),
+                name_servers: Vec::new(),
+                incomplete: false,
+            },
+        }
+    }
+
+    fn connect(path: &Path) -> Socket {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        socket.connect(&SockAddr::unix(path).unwrap()).unwrap();
+        socket
+    }
+
+    async fn is(connected: &mut watch::Receiver<bool>, wanted: bool) {
+        let seen = connected.wait_for(|connected| *connected == wanted);
+        tokio::time::timeout(PATIENCE, seen).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_sensor_is_heard_until_it_says_what_it_should_not_and_may_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sensor.sock");
+        let stats = Arc::new(Stats::new());
+        let (sender, mut adverts) = mpsc::channel(1_000);
+        let (connected, mut is_connected) = watch::channel(false);
+        let bind = |connected| {
+            let clock = Clock::system();
+            Listener::bind(&path, sender.clone(), connected, clock, Arc::clone(&stats))
+        };
+        // One that a dead agent left is replaced.
+        drop(bind(watch::channel(false).0).unwrap());
+        let listener = bind(connected).unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        let (trigger, stages) = shutdown();
+        let running = spawn_named("listener", listener.run(stages));
+
+        let sensor = connect(&path);
+        is(&mut is_connected, true).await;
+        for message in [
+            Message::Hello {
+                release: "test".to_owned(),
+            },
+            Message::Counts(vec![(Loss::Pace, 7)]),
+            Message::Advert(advert()),
+        ] {
+            sensor.send(&message.encode()).unwrap();
+        }
+        let heard = tokio::time::timeout(PATIENCE, adverts.recv()).await;
+        assert_eq!(heard.unwrap(), Some(advert()));
+        let lost = stats.sensor_lost.get_or_create(&[("reason", "pace")]).get();
+        assert_eq!(lost, 7);
+
+        // Longer than any message may be.
+        sensor.send(&vec![1; MESSAGE_BYTES + 1]).unwrap();
+        is(&mut is_connected, false).await;
+        let _again = connect(&path);
+        is(&mut is_connected, true).await;
+        trigger.advance(Stage::NoNewWork);
+        running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        std::fs::write(&path, "data").unwrap();
+        let (sender, _adverts) = mpsc::channel(1);
+        let stats = Arc::new(Stats::new());
+        let connected = watch::channel(false).0;
+        let bound = Listener::bind(&path, sender, connected, Clock::system(), stats);
+        assert!(bound.unwrap_err().to_string().contains("precious"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
+    }
+
+    #[test]
+    fn root_and_the_own_user_may_be_sensors() {
+        assert!(may_be_sensor(Uid::from_raw(0)));
+        assert!(may_be_sensor(Uid::effective()));
+        assert!(!may_be_sensor(Uid::from_raw(4_000_000_000)));
+    }
+}

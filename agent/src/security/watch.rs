@@ -70,6 +70,7 @@ impl Watch {
     /// Watches until the shutdown.
     pub async fn run(self, shutdown: Shutdown) {
         let mut task = Task::new(self);
+        let mut complained = false;
         loop {
             let ended = tokio::select! {
                 ended = task.follow() => ended,
@@ -78,8 +79,11 @@ impl Watch {
             match ended {
                 Ok(()) => break,
                 Err(error) => {
-                    let error = error_chain(&error);
-                    tracing::error!(error, "the segment cannot be watched, trying again");
+                    // Where the kernel never tells (a container without netlink), one line is enough.
+                    if !std::mem::replace(&mut complained, true) {
+                        let error = error_chain(&error);
+                        tracing::error!(error, "the segment cannot be watched, trying again");
+                    }
                     tokio::select! {
                         () = sleep(RETRY) => {}
                         () = shutdown.reached(Stage::NoNewWork) => break,
