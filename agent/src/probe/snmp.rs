@@ -24,6 +24,7 @@ pub mod module;
 mod numbers;
 mod pace;
 mod rates;
+pub mod replay;
 mod scrape;
 mod session;
 pub mod trap;

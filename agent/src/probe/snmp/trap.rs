@@ -31,6 +31,7 @@ use self::message::Received;
 use self::notice::Names;
 use self::repeats::Repeats;
 use self::usm::Engine;
+use super::module::{Module, text_of};
 use super::{Poller, lock};
 use crate::result::Recorder;
 use crate::self_stats::{Stats, count};
@@ -123,7 +124,8 @@ impl Receiver {
         let credentials = self.poller.credentials_of(source.ip().to_canonical());
         match message::read(datagram, &credentials, &mut self.engine) {
             Ok(Received { notice, answer }) => {
-                let text = self.names.text(source.ip().to_canonical(), &notice);
+                let names = self.names.with(self.poller.assigned_modules());
+                let text = names.text(source.ip().to_canonical(), &notice);
                 self.stats.trap_received.inc();
                 if let Some(first) = self.repeats.add(text, Instant::now()) {
                     (self.tell)(1, &first);
@@ -147,6 +149,15 @@ impl Receiver {
 }
 
 impl Poller {
+    /// The modules that the assignment brought along.
+    fn assigned_modules(&self) -> Vec<Arc<Module>> {
+        let known = lock(&self.shared.modules);
+        let of_assignment = known.iter().filter(|(name, _)| text_of(name).is_none());
+        of_assignment
+            .map(|(_, module)| Arc::clone(module))
+            .collect()
+    }
+
     /// The credentials with which a device is polled.
     fn credentials_of(&self, address: IpAddr) -> Vec<SnmpCredential> {
         let mut credentials: Vec<SnmpCredential> = Vec::new();
@@ -157,6 +168,17 @@ impl Poller {
             }
         }
         credentials
+    }
+}
+
+/// Reads a datagram as the receiver does: its text if it is believed, and what is answered. For fuzzing.
+pub fn read(datagram: &[u8], credentials: &[SnmpCredential]) -> (Option<String>, Option<Vec<u8>>) {
+    match message::read(datagram, credentials, &mut Engine::new()) {
+        Ok(Received { notice, answer }) => {
+            let source = std::net::Ipv4Addr::LOCALHOST.into();
+            (Some(Names::built_in().text(source, &notice)), answer)
+        }
+        Err((_, answer)) => (None, answer),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use extranet_proto::limits::EVENT_TEXT_BYTES;
 
@@ -22,12 +23,23 @@ pub(super) struct Notice {
 
 /// The modules that know the names of things.
 #[derive(Debug)]
-pub(super) struct Names(Vec<Module>);
+pub(super) struct Names(Vec<Arc<Module>>);
 
 impl Names {
     /// All built-in modules.
     pub(super) fn built_in() -> Self {
-        Self(NAMES.into_iter().filter_map(built_in).collect())
+        Self(
+            NAMES
+                .into_iter()
+                .filter_map(built_in)
+                .map(Arc::new)
+                .collect(),
+        )
+    }
+
+    /// These and those of the assignment.
+    pub(super) fn with(&self, others: Vec<Arc<Module>>) -> Self {
+        Self(self.0.iter().cloned().chain(others).collect())
     }
 
     /// `source=10.0.0.1 trap=linkDown ifIndex=3 ifName="ge 0/0/3"`, cut to what an event may have.
