@@ -32,6 +32,7 @@ pub mod cli;
 pub mod config;
 mod lookup;
 pub mod pki;
+pub mod seal;
 pub mod self_stats;
 pub mod serve;
 pub mod sketch;

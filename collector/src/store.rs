@@ -32,6 +32,7 @@ use extranet_proto::id::{AgentId, ApId, Incarnation};
 use extranet_proto::ranges::RangeSet;
 use extranet_proto::record::SecurityRule;
 use extranet_proto::wire;
+use rusqlite::Connection;
 use tokio::sync::watch;
 
 use self::readiness::Known;
@@ -39,6 +40,7 @@ use crate::alert::Alert;
 use crate::export::{CheckLabels, Definitions};
 use crate::inventory::import::Files;
 use crate::inventory::{Inventory, villages};
+use crate::seal::Sealer;
 use crate::self_stats::Stats;
 use crate::state::State;
 
@@ -183,6 +185,7 @@ pub struct Store {
 
 struct Inner {
     pool: catalogue::Pool,
+    sealer: Sealer,
     settings: StoreSettings,
     progress: apply::Progress,
     changes: watch::Sender<u64>,
@@ -199,6 +202,10 @@ impl Store {
         stats: Arc<Stats>,
     ) -> Result<Self, StoreError> {
         let pool = catalogue::Pool::open(&state_dir.join("catalogue.sqlite"))?;
+        let sealer = Sealer::open(&state_dir.join("secrets.key")).map_err(|source| {
+            let operation = "opening the key of SNMP secrets";
+            StoreError::File { operation, source }
+        })?;
         let connection = pool.get()?;
         let progress = apply::Progress::load(&connection)?;
         let change = assignments::latest_change(&connection)?;
@@ -206,6 +213,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 pool,
+                sealer,
                 settings,
                 progress,
                 changes: watch::Sender::new(change),
@@ -270,7 +278,11 @@ impl Store {
 
     /// The latest assignment of an agent.
     pub fn assignment_for(&self, agent: &AgentId) -> Result<Option<wire::Assignment>, StoreError> {
-        assignments::latest(&*self.read()?, agent)
+        let mut assignment = assignments::latest(&*self.read()?, agent)?;
+        if let Some(assignment) = &mut assignment {
+            self.inner.sealer.unseal_assignment(assignment);
+        }
+        Ok(assignment)
     }
 
     /// Grows whenever the assignment of any agent has changed.
@@ -302,10 +314,10 @@ impl Store {
     /// Checks CSV files (any of them may be empty) against the catalogue and says what importing them would change.
     pub fn plan_inventory(&self, files: &Files<'_>, actor: &str) -> Result<Planned, StoreError> {
         let mut connection = self.read()?;
-        let now = Inventory::load(&connection)?;
+        let now = self.opened_inventory(&connection)?;
         let register = villages::at(&connection, i64::MAX)?;
         let planned = crate::inventory::import::plan(&now, &register, files, actor);
-        rehearsed(&mut connection, planned)
+        rehearsed(&mut connection, self.sealed(planned))
     }
 
     /// Checks the request to watch one more router and says what it would change.
@@ -314,9 +326,34 @@ impl Store {
         request: &wire::AddAccessPointRequest,
     ) -> Result<Planned, StoreError> {
         let mut connection = self.read()?;
-        let now = Inventory::load(&connection)?;
+        let now = self.opened_inventory(&connection)?;
         let planned = crate::inventory::add::plan(&now, request);
-        rehearsed(&mut connection, planned)
+        rehearsed(&mut connection, self.sealed(planned))
+    }
+
+    /// The inventory with its secrets, to compare with what comes.
+    fn opened_inventory(&self, connection: &Connection) -> Result<Inventory, StoreError> {
+        let mut inventory = Inventory::load(connection)?;
+        let targets: Vec<wire::TargetRow> = inventory.targets().cloned().collect();
+        for mut target in targets {
+            let credential = target
+                .snmp
+                .as_mut()
+                .and_then(|snmp| snmp.credential.as_mut());
+            if let Some(credential) = credential {
+                self.inner.sealer.unseal(credential);
+                inventory.insert_target(target);
+            }
+        }
+        Ok(inventory)
+    }
+
+    /// What enters the log holds no secret that can be read.
+    fn sealed(&self, mut planned: Planned) -> Planned {
+        if let Some(record) = &mut planned.record {
+            self.inner.sealer.seal_targets(&mut record.targets);
+        }
+        planned
     }
 
     /// Checks a plan and says how many agents it would change.

@@ -13,6 +13,7 @@ use extranet_proto::wire::log_record::Input;
 
 use super::*;
 
+mod secrets;
 mod traffic;
 
 pub(super) const MINUTE: i64 = 60_000_000;
