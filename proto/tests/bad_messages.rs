@@ -658,6 +658,20 @@ fn the_other_messages_are_held_to_their_rules() {
             target: Some(target("::1")),
             check: Some(icmp_check()),
         })),
+        complaint(MeasurementRequest::try_from(wire::MeasurementRequest {
+            request_id: 1,
+            target: Some(target("10.0.0.1")),
+            check: Some(wire::Check {
+                interval_ms: 600_000,
+                probe: Some(wire::check::Probe::Icmp(wire::IcmpProbe {
+                    packets: 20,
+                    steady: true,
+                    payload_bytes: 56,
+                    ..wire::IcmpProbe::default()
+                })),
+                ..icmp_check()
+            }),
+        })),
     ];
     let expected = [
         "ack.refused: a range must begin before it ends",
@@ -666,6 +680,7 @@ fn the_other_messages_are_held_to_their_rules() {
         "assignment_status.problems has length 65, the limit is 64",
         "measurement_answer.block: must hold one result, or there must be a refusal",
         "check.family: must be the family of the target's address",
+        "measurement_request.check: must be over within five minutes",
     ];
     assert_eq!(found, expected);
 }

@@ -1,5 +1,7 @@
 //! What became of an assignment, and measurements on demand.
 
+use std::time::Duration;
+
 use super::cut;
 use crate::assignment::{Check, Target};
 use crate::error::ProtoError;
@@ -77,6 +79,12 @@ impl TryFrom<wire::MeasurementRequest> for MeasurementRequest {
             });
         }
         check.fits(&target)?;
+        if check.longest_run() > Duration::from_millis(limits::CHECK_TIMEOUT_MS_MAX.into()) {
+            return Err(ProtoError::Invalid {
+                field: "measurement_request.check",
+                rule: "must be over within five minutes",
+            });
+        }
         Ok(Self {
             request_id: request.request_id,
             target,

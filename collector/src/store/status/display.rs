@@ -4,9 +4,10 @@ use extranet_proto::metric::{
     DNS_ADDITIONALS, DNS_ANSWERS, DNS_AUTHORITIES, DNS_LOOKUP, DNS_QUERY_SUCCEEDED, DNS_RCODE,
     HTTP_BODY_LENGTH, HTTP_CONNECT, HTTP_CONTENT_LENGTH, HTTP_PROCESSING, HTTP_REDIRECTS,
     HTTP_RESOLVE, HTTP_SSL, HTTP_STATUS, HTTP_TLS, HTTP_TRANSFER, HTTP_VERSION, ICMP_DUPLICATES,
-    ICMP_HOP_LIMIT, ICMP_JITTER, ICMP_RECEIVED, ICMP_RTT_AVG, ICMP_RTT_MAX, ICMP_RTT_MIN,
-    ICMP_SENT, IF_NUMBER, Kind, Metric, SNMP_DURATION, SNMP_PDUS, SNMP_REQUESTS, SYS_UP_TIME,
-    TCP_CONNECT, TLS_CHAIN_VALID, TLS_EARLIEST_EXPIRY, TLS_HANDSHAKE, TLS_NAME_VALID, Unit,
+    ICMP_HOP_LIMIT, ICMP_JITTER, ICMP_LATE, ICMP_RECEIVED, ICMP_REORDERED, ICMP_RTT_AVG,
+    ICMP_RTT_MAX, ICMP_RTT_MIN, ICMP_RTT_P50, ICMP_SENT, IF_NUMBER, Kind, Metric, SNMP_DURATION,
+    SNMP_PDUS, SNMP_REQUESTS, SYS_UP_TIME, TCP_CONNECT, TLS_CHAIN_VALID, TLS_EARLIEST_EXPIRY,
+    TLS_HANDSHAKE, TLS_NAME_VALID, Unit,
 };
 
 /// Name and value of a metric of the target itself; `None` for what only fills the line.
@@ -19,6 +20,9 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         ICMP_SENT => "sent",
         ICMP_RECEIVED => "received",
         ICMP_HOP_LIMIT => "hop limit",
+        ICMP_LATE => "late",
+        ICMP_REORDERED => "out of order",
+        ICMP_RTT_P50 => "rtt median",
         TCP_CONNECT | HTTP_CONNECT => "connect",
         SNMP_DURATION => "scrape",
         SNMP_PDUS => "values",
@@ -42,6 +46,9 @@ pub(super) fn display(metric: Metric, raw: u64) -> Option<(String, String)> {
         | HTTP_CONTENT_LENGTH | HTTP_VERSION | HTTP_SSL | HTTP_REDIRECTS => return None,
         other => {
             let info = other.info()?;
+            if info.name.starts_with("smokeping_") {
+                return None;
+            }
             let name = match info.label {
                 Some((_, value)) => format!("{} {value}", info.name),
                 None => info.name.to_owned(),
