@@ -60,7 +60,7 @@ pub(crate) fn run() {
     let measured = |name: &str, command: Command, read: fn(&cost::Ran) -> Vec<f64>| {
         let watch = wire::watch(&site, "up0", folder.path());
         let ran = cost::watch(command);
-        show(name, &read(&ran), &watch.round_trips());
+        show(name, &read(&ran), &watch.round_trips(COUNT));
     };
     measured("this engine, idle runtime", own("idle"), lines);
     measured("this engine, busy runtime", own("busy"), lines);

@@ -21,7 +21,7 @@ pub(crate) fn watch(namespace: &Namespace, interface: &str, folder: &Path) -> Wa
     let file = folder.join("wire.pcap").to_string_lossy().into_owned();
     let mut command: Command = namespace.place().command("tcpdump");
     let child = command
-        .args(["-Z", "root", "-U", "-n", "-s", "128", "-B", "8192"])
+        .args(["-Z", "root", "-U", "--immediate-mode", "-n", "-s", "128"])
         .args([
             "--time-stamp-precision=nano",
             "-i",
@@ -49,10 +49,16 @@ pub(crate) fn watch(namespace: &Namespace, interface: &str, folder: &Path) -> Wa
 }
 
 impl Watch {
-    /// Ends it and returns the round trips by the order of the requests, µs.
-    pub(crate) fn round_trips(mut self) -> Vec<f64> {
-        // What passed is in the file: -U.
-        std::thread::sleep(Duration::from_millis(300));
+    /// Waits for so many round trips, ends it and returns them by the order of the requests, µs.
+    pub(crate) fn round_trips(mut self, count: usize) -> Vec<f64> {
+        wait_until("tcpdump's file", Duration::from_secs(20), || {
+            let found = pair(&std::fs::read(&self.file).map_err(|error| error.to_string())?).len();
+            if found >= count {
+                Ok(())
+            } else {
+                Err(format!("{found} round trips"))
+            }
+        });
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
         kill(pid, Signal::SIGINT).ok();
         self.child.wait().expect("tcpdump ends");
@@ -71,7 +77,8 @@ fn pair(file: &[u8]) -> Vec<f64> {
     let mut requests: Vec<((u16, u16), u64)> = Vec::new();
     let mut replies: HashMap<(u16, u16), u64> = HashMap::new();
     let mut at = 24;
-    while at + 16 <= file.len() {
+    // The last packet may be written only in part.
+    while at + 16 <= file.len() && at + 16 + word(at + 8) as usize <= file.len() {
         let nanoseconds = u64::from(word(at)) * 1_000_000_000 + u64::from(word(at + 4));
         let length = word(at + 8) as usize;
         let packet = &file[at + 16..at + 16 + length];
@@ -88,8 +95,8 @@ fn pair(file: &[u8]) -> Vec<f64> {
         }
     }
     let round_trip = |(id, left): &((u16, u16), u64)| {
-        let arrived = replies.get(id).copied().unwrap_or(*left);
-        arrived.saturating_sub(*left) as f64 / 1e3
+        let arrived = replies.get(id)?;
+        Some(arrived.saturating_sub(*left) as f64 / 1e3)
     };
-    requests.iter().map(round_trip).collect()
+    requests.iter().filter_map(round_trip).collect()
 }
