@@ -121,8 +121,10 @@ impl Prober for Measurer {
         // Looks at many addresses, each of which it checks against the allowed prefixes itself.
         if let Probe::Ipv6(probe) = &check.probe {
             let vrf = &planned.target.vrf;
-            return ipv6::run::measure(&self.probes, &self.targets, check.id, probe, vrf, deadline)
-                .await;
+            // Boxed: it is the largest run by far, and every run of a check has room for it else.
+            let rubric =
+                ipv6::run::measure(&self.probes, &self.targets, check.id, probe, vrf, deadline);
+            return Box::pin(rubric).await;
         }
         let resolved = timeout_at(
             deadline,

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use extranet_tests::clock::wait_until;
+use extranet_tests::clock::{now, wait_until};
 use extranet_tests::namespace::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+/// How long tcpdump may take to write what it saw.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// tcpdump at work.
 pub(crate) struct Watch {
@@ -49,33 +52,36 @@ pub(crate) fn watch(namespace: &Namespace, interface: &str, folder: &Path) -> Wa
 }
 
 impl Watch {
-    /// Waits for so many round trips, ends it and returns them by the order of the requests, µs.
-    pub(crate) fn round_trips(mut self, count: usize) -> Vec<f64> {
-        wait_until("tcpdump's file", Duration::from_secs(20), || {
-            let found = pair(&std::fs::read(&self.file).map_err(|error| error.to_string())?).len();
-            if found >= count {
-                Ok(())
-            } else {
-                Err(format!("{found} round trips"))
+    /// Ends it and returns the round trips of so many requests, µs, whose sequence numbers begin with `first`. Under
+    /// load tcpdump misses one now and then.
+    pub(crate) fn round_trips(mut self, first: u16, count: u16) -> Vec<Option<f64>> {
+        let begun = now();
+        loop {
+            let seen = pair(&std::fs::read(&self.file).expect("tcpdump writes it"));
+            if seen.len() >= usize::from(count) || begun.elapsed() > SETTLE {
+                break;
             }
-        });
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
         kill(pid, Signal::SIGINT).ok();
         self.child.wait().expect("tcpdump ends");
-        let bytes = std::fs::read(&self.file).expect("tcpdump wrote it");
-        pair(&bytes)
+        let seen = pair(&std::fs::read(&self.file).expect("tcpdump wrote it"));
+        let of = |index: u16| seen.get(&first.wrapping_add(index)).copied();
+        (0..count).map(of).collect()
     }
 }
 
-fn pair(file: &[u8]) -> Vec<f64> {
+/// Round trips by sequence number, µs: one tool at a time has the interface.
+fn pair(file: &[u8]) -> HashMap<u16, f64> {
     assert_eq!(
         file[..4],
         0xa1b2_3c4d_u32.to_ne_bytes(),
         "nanoseconds, this machine's order"
     );
     let word = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
-    let mut requests: Vec<((u16, u16), u64)> = Vec::new();
-    let mut replies: HashMap<(u16, u16), u64> = HashMap::new();
+    let mut requests: HashMap<u16, u64> = HashMap::new();
+    let mut round_trips = HashMap::new();
     let mut at = 24;
     // The last packet may be written only in part.
     while at + 16 <= file.len() && at + 16 + word(at + 8) as usize <= file.len() {
@@ -84,19 +90,15 @@ fn pair(file: &[u8]) -> Vec<f64> {
         let packet = &file[at + 16..at + 16 + length];
         at += 16 + length;
         let icmp = &packet[usize::from(packet[0] & 15) * 4..];
-        let id = (
-            u16::from_be_bytes([icmp[4], icmp[5]]),
-            u16::from_be_bytes([icmp[6], icmp[7]]),
-        );
-        match icmp[0] {
-            8 => requests.push((id, nanoseconds)),
-            0 => drop(replies.insert(id, nanoseconds)),
+        let sequence = u16::from_be_bytes([icmp[6], icmp[7]]);
+        match (icmp[0], requests.get(&sequence)) {
+            (8, _) => drop(requests.insert(sequence, nanoseconds)),
+            (0, Some(left)) => {
+                let took = nanoseconds.saturating_sub(*left);
+                round_trips.insert(sequence, took as f64 / 1e3);
+            }
             _ => {}
         }
     }
-    let round_trip = |(id, left): &((u16, u16), u64)| {
-        let arrived = replies.get(id)?;
-        Some(arrived.saturating_sub(*left) as f64 / 1e3)
-    };
-    requests.iter().filter_map(round_trip).collect()
+    round_trips
 }
