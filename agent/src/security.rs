@@ -48,6 +48,6 @@ pub enum Verdict {
     Quiet,
     /// Something is wrong.
     Found(Finding),
-    /// What was wrong about this object is so no longer.
-    Over(SecurityRule, String),
+    /// What was wrong about these objects is so no longer.
+    Over(SecurityRule, Vec<String>),
 }

@@ -122,7 +122,7 @@ impl Gateways {
         } else {
             return gateway.strange(link, address, mac, now_ms);
         }
-        Verdict::Over(SecurityRule::GatewayMac, object(link, address))
+        Verdict::Over(SecurityRule::GatewayMac, vec![object(link, address)])
     }
 
     fn forget_oldest(&mut self) {
@@ -144,7 +144,7 @@ impl Gateways {
                 gateway.trust(strange.mac, now_ms);
                 over.push(Verdict::Over(
                     SecurityRule::GatewayMac,
-                    object(link, *address),
+                    vec![object(link, *address)],
                 ));
             }
         }
@@ -206,7 +206,8 @@ impl Gateway {
     }
 }
 
-fn object(link: &str, address: IpAddr) -> String {
+/// What an event about a gateway is about.
+pub fn object(link: &str, address: IpAddr) -> String {
     format!("gateway {address} on {link}")
 }
 
@@ -248,7 +249,7 @@ mod tests {
     fn over() -> Verdict {
         Verdict::Over(
             SecurityRule::GatewayMac,
-            "gateway 10.0.0.1 on eth0".to_owned(),
+            vec!["gateway 10.0.0.1 on eth0".to_owned()],
         )
     }
 

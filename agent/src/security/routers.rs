@@ -44,6 +44,13 @@ pub struct Sighting {
     pub in_use: bool,
 }
 
+impl Sighting {
+    fn offers_default_route(&self) -> bool {
+        let advert = self.advert.as_ref();
+        advert.is_none_or(|advert| advert.lifetime_s > 0)
+    }
+}
+
 /// A router that belongs to the site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
@@ -198,10 +205,7 @@ impl From<&ApprovedRouter> for Known {
 fn severity(sighting: &Sighting, deviations: &BTreeSet<Deviation>) -> Severity {
     let stranger = [Deviation::Sender, Deviation::Mac, Deviation::Address];
     let stranger = stranger.iter().any(|one| deviations.contains(one));
-    let default_router = sighting
-        .advert
-        .as_ref()
-        .is_none_or(|advert| advert.lifetime_s > 0);
+    let default_router = sighting.offers_default_route();
     if deviations.contains(&Deviation::Withdrawn) || (stranger && default_router) {
         Severity::Critical
     } else {
@@ -265,17 +269,21 @@ impl Routers {
         };
         let deviations = judge(sighting, known, was_default);
         let object = object(sighting.source, &sighting.link);
+        let withdrawal = format!("withdrawal of {object}");
         if deviations.is_empty() {
+            let mut over = vec![object];
+            over.extend(sighting.offers_default_route().then_some(withdrawal));
             self.note_default(key, sighting);
-            return Verdict::Over(SecurityRule::RogueRa, object);
+            return Verdict::Over(SecurityRule::RogueRa, over);
         }
+        // An event of its own: it is not over when the route is gone, which is what it brings about.
+        let withdrawn = deviations.contains(&Deviation::Withdrawn);
         Verdict::Found(Finding {
             rule: SecurityRule::RogueRa,
             severity: severity(sighting, &deviations),
-            object,
+            object: if withdrawn { withdrawal } else { object },
             evidence: evidence(sighting, &deviations, known, !approved.is_empty()),
-            // The withdrawal of a gateway holds until it says that it is back.
-            lasting: sighting.in_use || deviations.contains(&Deviation::Withdrawn),
+            lasting: sighting.in_use || withdrawn,
         })
     }
 
@@ -329,11 +337,7 @@ impl Routers {
     }
 
     fn note_default(&mut self, key: (String, Ipv6Addr), sighting: &Sighting) {
-        let default_router = sighting
-            .advert
-            .as_ref()
-            .is_none_or(|advert| advert.lifetime_s > 0);
-        if default_router && self.defaults.len() < DEFAULTS {
+        if sighting.offers_default_route() && self.defaults.len() < DEFAULTS {
             self.defaults.insert(key);
         }
     }

@@ -152,7 +152,7 @@ impl Task {
             let wait = self.rest().await;
             tokio::select! {
                 told = news.next() => match told? {
-                    Told::News(news) => self.news(news),
+                    Told::News(news) => self.news(news)?,
                     Told::Lost => {
                         self.given.stats.security_resyncs.inc();
                         self.read_all()?;
@@ -239,8 +239,9 @@ impl Task {
             .filter(|key| !self.segment.defaults.contains_key(key))
             .collect();
         for (link, gateway) in gone {
-            let name = before.names.get(&link).cloned();
-            self.route_gone(name, gateway);
+            if let Some(name) = before.names.get(&link) {
+                self.gateway_gone(name, gateway);
+            }
         }
         self.judge_all();
         Ok(())
@@ -254,8 +255,9 @@ impl Task {
         }
     }
 
-    fn news(&mut self, news: Vec<News>) {
+    fn news(&mut self, news: Vec<News>) -> io::Result<()> {
         let mut touched = BTreeSet::new();
+        let mut read_again = false;
         for one in news {
             match &one {
                 News::Neighbour(Neighbour { link, address, .. }) => {
@@ -264,22 +266,25 @@ impl Task {
                     self.judge_gateway_if(*link, *address);
                 }
                 News::DefaultRoute { route, gone } => {
-                    self.segment.apply(&one);
-                    let key = (route.link, route.gateway);
                     if *gone {
-                        touched.remove(&key);
-                        let name = self.segment.names.get(&route.link).cloned();
-                        self.route_gone(name, route.gateway);
+                        // Another route through the same gateway may be left.
+                        read_again = true;
                     } else {
-                        touched.insert(key);
+                        self.segment.apply(&one);
+                        touched.insert((route.link, route.gateway));
                     }
                 }
-                News::Link { .. } => self.segment.apply(&one),
+                // IPv4 routes go with their link without a word.
+                News::Link { .. } => read_again = true,
             }
+        }
+        if read_again {
+            return self.read_all();
         }
         for (link, gateway) in touched {
             self.judge_gateway_if(link, gateway);
         }
+        Ok(())
     }
 
     fn judge_gateway_if(&mut self, link: u32, address: IpAddr) {
@@ -328,10 +333,13 @@ impl Task {
         }
     }
 
-    fn route_gone(&mut self, name: Option<String>, gateway: IpAddr) {
-        if let (Some(name), IpAddr::V6(source)) = (name, gateway) {
-            let object = super::routers::object(source, &name);
-            self.take(Verdict::Over(SecurityRule::RogueRa, object));
+    /// The machine no longer uses a gateway: whatever was wrong about it is so no longer.
+    fn gateway_gone(&mut self, link: &str, gateway: IpAddr) {
+        let object = super::gateways::object(link, gateway);
+        self.take(Verdict::Over(SecurityRule::GatewayMac, vec![object]));
+        if let IpAddr::V6(source) = gateway {
+            let object = super::routers::object(source, link);
+            self.take(Verdict::Over(SecurityRule::RogueRa, vec![object]));
         }
     }
 
@@ -365,7 +373,11 @@ impl Task {
         let now = self.given.clock.read().record_time();
         match verdict {
             Verdict::Quiet => {}
-            Verdict::Over(rule, object) => self.life.over(rule, &object, now),
+            Verdict::Over(rule, objects) => {
+                for object in objects {
+                    self.life.over(rule, &object, now);
+                }
+            }
             Verdict::Found(finding) => {
                 if let Some(event) = self.life.found(finding, now) {
                     self.record(event);

@@ -86,7 +86,8 @@ fn each_deviation_is_told_by_its_name_and_severity() {
         let verdict = routers.seen(&sighting, &inventory(), 0);
         let object = format!("router {source} on eth0");
         if expected.is_empty() {
-            assert_eq!(verdict, Verdict::Over(SecurityRule::RogueRa, object));
+            let over = vec![object.clone(), format!("withdrawal of {object}")];
+            assert_eq!(verdict, Verdict::Over(SecurityRule::RogueRa, over));
             continue;
         }
         let Verdict::Found(finding) = verdict else {
@@ -163,7 +164,11 @@ fn a_gateway_that_says_it_is_none_is_a_denial_until_it_is_back() {
             .evidence
             .contains(&("deviations".to_owned(), "withdrawn".to_owned()))
     );
-    let back = Verdict::Over(SecurityRule::RogueRa, "router fe80::1 on eth0".to_owned());
+    // The route goes with it; the withdrawal holds all the same, as an event of its own.
+    let withdrawal = "withdrawal of router fe80::1 on eth0".to_owned();
+    assert_eq!(finding.object, withdrawal);
+    let over = vec!["router fe80::1 on eth0".to_owned(), withdrawal];
+    let back = Verdict::Over(SecurityRule::RogueRa, over);
     assert_eq!(hear(&mut routers, 1_800), back);
 }
 
