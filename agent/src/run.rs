@@ -2,6 +2,7 @@
 //! come through here.
 
 use std::fs::DirBuilder;
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use extranet_proto::record::EventKind;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::account::{self, Account};
@@ -24,7 +26,7 @@ use crate::probe::{ObjectIds, Probes, snmp};
 use crate::result::Recorder;
 use crate::schedule::Schedule;
 use crate::self_stats::{Stats, serve};
-use crate::shell::{Shutdown, Stage, error_chain, exit, shutdown, spawn_named};
+use crate::shell::{Shutdown, ShutdownTrigger, Stage, error_chain, exit, shutdown, spawn_named};
 use crate::spool::{Spool, SpoolError};
 use crate::uplink::{About, Credentials, Uplink, learnt_time_path, read_learnt_time};
 
@@ -92,7 +94,7 @@ pub enum RunError {
     #[error("cannot listen on {address} for statistics")]
     Listen {
         /// Which.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },
@@ -161,16 +163,7 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
         .with_certificate_time(time.clone())
         .with_account(account.clone());
     if let Some(address) = config.self_listen {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| RunError::Listen { address, source })?;
-        let (stats, probes, account) = (Arc::clone(&stats), probes.clone(), account.clone());
-        let render = Arc::new(move || {
-            stats.follow_icmp(&probes.icmp_counts());
-            stats.follow_account(&account);
-            stats.render()
-        });
-        spawn_named("self_stats", serve(listener, render, stages.clone()));
+        serve_statistics(address, &stats, &probes, &account, &stages).await?;
     }
     let Some(identity) = identity(&config, &time, &stop).await? else {
         return Ok(());
@@ -246,31 +239,79 @@ pub async fn run(config: Config, clock: Clock, stop: Shutdown) -> Result<(), Run
     let uplink = spawn_named("uplink", uplink.run(stages));
     tracing::info!(agent = %identity.agent_id, "agent runs");
 
-    stop.reached(Stage::NoNewWork).await;
-    trigger.advance(Stage::NoNewWork);
-    // Whatever is not done in time is given up; the spool keeps what was measured.
-    let finished = async {
-        hurried(&stop, schedule).await;
-        hurried(&stop, security).await;
+    let running = Running {
+        schedule,
+        security,
+        uplink,
     };
-    drop(timeout(FINISH_TIME, finished).await);
-    recorder.event(EventKind::Stopping, 0, "");
-    // The answer comes after everything that was appended before: the flush must see it.
-    if spool.ledger().await.is_err() {
-        tracing::error!("the spool ended before the agent");
-    }
-    trigger.advance(Stage::Flush);
-    drop(timeout(FLUSH_TIME, hurried(&stop, uplink)).await);
-    trigger.advance(Stage::Stop);
-    if spool.close().await.is_err() {
-        tracing::error!("the spool did not close in order");
-    }
-    tracing::info!("agent stopped");
+    running
+        .stop_in_stages(&stop, &trigger, &spool, &recorder)
+        .await;
     Ok(())
 }
 
+/// Serves what the agent counts.
+async fn serve_statistics(
+    address: SocketAddr,
+    stats: &Arc<Stats>,
+    probes: &Probes,
+    account: &Account,
+    stop: &Shutdown,
+) -> Result<(), RunError> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| RunError::Listen { address, source })?;
+    let (stats, probes, account) = (Arc::clone(stats), probes.clone(), account.clone());
+    let render = Arc::new(move || {
+        stats.follow_icmp(&probes.icmp_counts());
+        stats.follow_account(&account);
+        stats.render()
+    });
+    spawn_named("self_stats", serve(listener, render, stop.clone()));
+    Ok(())
+}
+
+/// The tasks that have something in hand when the agent stops.
+struct Running {
+    schedule: JoinHandle<()>,
+    security: JoinHandle<()>,
+    uplink: JoinHandle<()>,
+}
+
+impl Running {
+    /// What is in hand is finished, then sent, then kept.
+    async fn stop_in_stages(
+        self,
+        stop: &Shutdown,
+        trigger: &ShutdownTrigger,
+        spool: &Spool,
+        recorder: &Recorder,
+    ) {
+        stop.reached(Stage::NoNewWork).await;
+        trigger.advance(Stage::NoNewWork);
+        // Whatever is not done in time is given up; the spool keeps what was measured.
+        let finished = async {
+            hurried(stop, self.schedule).await;
+            hurried(stop, self.security).await;
+        };
+        drop(timeout(FINISH_TIME, finished).await);
+        recorder.event(EventKind::Stopping, 0, "");
+        // The answer comes after everything that was appended before: the flush must see it.
+        if spool.ledger().await.is_err() {
+            tracing::error!("the spool ended before the agent");
+        }
+        trigger.advance(Stage::Flush);
+        drop(timeout(FLUSH_TIME, hurried(stop, self.uplink)).await);
+        trigger.advance(Stage::Stop);
+        if spool.close().await.is_err() {
+            tracing::error!("the spool did not close in order");
+        }
+        tracing::info!("agent stopped");
+    }
+}
+
 /// Waits for a task, but no longer than until whoever runs the agent loses patience.
-async fn hurried(stop: &Shutdown, task: tokio::task::JoinHandle<()>) {
+async fn hurried(stop: &Shutdown, task: JoinHandle<()>) {
     tokio::select! {
         // A panic was reported where it happened.
         ended = task => drop(ended),

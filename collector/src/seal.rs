@@ -222,17 +222,11 @@ mod tests {
     #[test]
     fn damage_opens_nothing() {
         let sealer = Sealer::new(&[7; KEY_BYTES]).unwrap();
-        let sealed = sealer.sealed("public");
-        let sealed = sealed.strip_prefix(PREFIX).unwrap();
-        assert_eq!(sealer.opened(sealed).as_deref(), Some("public"));
-        for damaged in [
-            "",
-            "zz",
-            "é",
-            &sealed[2..],
-            &sealed[..20],
-            &format!("{sealed}00"),
-        ] {
+        let whole = sealer.sealed("public");
+        let digits = whole.strip_prefix(PREFIX).unwrap();
+        assert_eq!(sealer.opened(digits).as_deref(), Some("public"));
+        let (head, tail) = digits.split_at(20);
+        for damaged in ["", "zz", "é", tail, head, &format!("{digits}00")] {
             assert_eq!(sealer.opened(damaged), None, "{damaged}");
         }
         assert!(Sealer::new(&[7; 31]).is_none());

@@ -8,13 +8,14 @@
 #![expect(clippy::print_stdout, reason = "a command's own output")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use extranet_agent::probe::snmp::Poller;
 use extranet_agent::probe::{Measured, ObjectIds, Run};
 use extranet_proto::assignment::{Check, Family, Probe, SnmpCredential, SnmpProbe};
 use extranet_proto::id::{CheckId, CheckName, TargetId};
 use extranet_proto::record::Outcome;
+use tokio::time::Instant;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 const MINUTE: Duration = Duration::from_mins(1);
@@ -68,7 +69,7 @@ async fn run(poller: &Poller, check: &Check, address: IpAddr) -> Measured {
         check,
         address,
         vrf: "",
-        deadline: tokio::time::Instant::now() + TIMEOUT,
+        deadline: Instant::now() + TIMEOUT,
     };
     poller.run(&run, probe).await
 }
@@ -96,7 +97,7 @@ async fn walk(device: SocketAddr, runs: u32) {
         "each of {runs} runs: {} values, {:.2} ms wall, {:.2} ms CPU, {:?}, {:.1} B per value",
         last.values.len(),
         each(began.elapsed()),
-        each(self::cpu() - cpu),
+        each(self::cpu().saturating_sub(cpu)),
         last.traffic,
         (last.traffic.sent + last.traffic.received) as f64 / last.values.len() as f64
     );
@@ -113,7 +114,7 @@ async fn fleet(port: u16, devices: u32, length: Duration) {
             let check = check(device + 1, port);
             let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + device);
             let phase = MINUTE * device / devices;
-            let mut due = tokio::time::Instant::now() + phase;
+            let mut due = Instant::now() + phase;
             let (mut good, mut missed, mut values) = (0_u64, 0_u64, 0_u64);
             loop {
                 tokio::time::sleep_until(due).await;
@@ -125,7 +126,7 @@ async fn fleet(port: u16, devices: u32, length: Duration) {
                 }
                 values += measured.values.len() as u64;
                 due += MINUTE;
-                if due > tokio::time::Instant::from_std(began + length) {
+                if due > began + length {
                     break;
                 }
             }
@@ -143,7 +144,7 @@ async fn fleet(port: u16, devices: u32, length: Duration) {
     println!(
         "{devices} devices, {wall:.0} s: {good} polls, {missed} missed, {:.1} values each, {:.2} % of a core, {} KiB RSS",
         values as f64 / (good + missed).max(1) as f64,
-        (self::cpu() - cpu).as_secs_f64() / wall * 100.0,
+        (self::cpu().saturating_sub(cpu)).as_secs_f64() / wall * 100.0,
         resident_kib()
     );
 }

@@ -128,9 +128,9 @@ mod tests {
     #[tokio::test]
     async fn no_script_leads_a_scrape_astray() {
         for seed in 0..200_u32 {
-            let script: Vec<u8> = (0..400_u32)
-                .map(|i| (seed.wrapping_mul(2_654_435_761).wrapping_add(i * 40_503) >> 13) as u8)
-                .collect();
+            let byte =
+                |i: u32| (seed.wrapping_mul(2_654_435_761).wrapping_add(i * 40_503) >> 13) & 0xff;
+            let script: Vec<u8> = (0..400).map(|i| u8::try_from(byte(i)).unwrap()).collect();
             for name in ["if_mib", "lldp", "entity_sensor"] {
                 assert!(replay(name, &script).await <= 3 * ROWS_MAX);
             }

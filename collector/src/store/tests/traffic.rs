@@ -78,7 +78,7 @@ fn rows(store: &Store, table: &str) -> Vec<String> {
 fn an_uplink_is_summed_by_days_in_any_order() {
     let begin_ms = BEGIN / 1_000;
     let check = router_check(&network());
-    let records = vec![
+    let records = [
         interface(check, 3, "to the county, UPLINK"),
         interface(check, 4, "office"),
         rates(check, begin_ms, 3, 8_000_000, 2_000_000),

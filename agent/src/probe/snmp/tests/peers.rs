@@ -34,16 +34,17 @@ async fn users_of_every_kind_are_served() {
         ("sha1aes256", "SHA", "AES-256"),
         ("md5aes192", "MD5", "AES-192"),
     ];
-    let mut configuration = String::new();
-    for (name, auth, privacy) in users {
-        configuration.push_str(&format!(
-            "createUser {name} {auth} \"{AUTH_PHRASE}\" {privacy} \"{PRIVACY_PHRASE}\"\nrouser {name} priv\n"
-        ));
-    }
-    configuration.push_str(&format!(
-        "createUser signed SHA-256 \"{AUTH_PHRASE}\"\nrouser signed auth\ncreateUser plain\nrouser plain noauth\n"
+    let mut configuration: Vec<String> = users
+        .map(|(name, auth, privacy)| {
+            format!(
+                "createUser {name} {auth} \"{AUTH_PHRASE}\" {privacy} \"{PRIVACY_PHRASE}\"\nrouser {name} priv"
+            )
+        })
+        .to_vec();
+    configuration.push(format!(
+        "createUser signed SHA-256 \"{AUTH_PHRASE}\"\nrouser signed auth\ncreateUser plain\nrouser plain noauth"
     ));
-    let snmpd = Snmpd::start(&configuration).await;
+    let snmpd = Snmpd::start(&configuration.join("\n")).await;
     let poller = poller();
     let user = |name: &str, auth: Option<&str>, privacy: Option<&str>| SnmpCredential::V3 {
         user: name.into(),
