@@ -21,7 +21,7 @@ use crate::texts::{Facts, Text};
 
 /// Longest SD-NAME, bytes (RFC 5424 section 6).
 const NAME_BYTES: usize = 32;
-/// Room that is kept for the text behind the structured data, bytes: both languages, as long as they are.
+/// Longest text behind the structured data, bytes: both languages with the longest names fit.
 const TEXT_BYTES: usize = 900;
 
 /// Who sends.
@@ -82,14 +82,14 @@ pub(super) fn encode(origin: &Origin, entry: &LogEntry, most: usize) -> Vec<u8> 
         }
     }
     out.push(']');
-    evidence(&mut out, entry, most.saturating_sub(TEXT_BYTES));
-    out.push_str(" \u{feff}");
     let text = text(entry, over);
+    evidence(&mut out, entry, most.saturating_sub(text.len()));
     for character in text.chars() {
+        // The longest names, every character of them escaped, leave less room than the text wants.
         if out.len() + character.len_utf8() > most {
             break;
         }
-        out.push(plain(character));
+        out.push(character);
     }
     out.into_bytes()
 }
@@ -191,6 +191,7 @@ fn timestamp(ms: i64) -> String {
         .unwrap_or_else(|| "-".to_owned())
 }
 
+/// Space, byte order mark and text.
 fn text(entry: &LogEntry, over: bool) -> String {
     let (rule, late) = (entry.rule, entry.late);
     let text = match entry.reason.as_str() {
@@ -205,7 +206,14 @@ fn text(entry: &LogEntry, over: bool) -> String {
         since_ms: entry.starts_ms,
         until_ms: entry.at_ms,
     });
-    format!("{} / {}", filled.zh, filled.en)
+    let mut out = " \u{feff}".to_owned();
+    for character in format!("{} / {}", filled.zh, filled.en).chars().map(plain) {
+        if out.len() + character.len_utf8() > TEXT_BYTES {
+            break;
+        }
+        out.push(character);
+    }
+    out
 }
 
 #[cfg(test)]
