@@ -185,16 +185,17 @@ fn checks_are_held_to_their_rules() {
     assert_eq!(found, expected);
 }
 
+fn complaint_about(probe: wire::check::Probe) -> String {
+    complaint(Check::try_from(wire::Check {
+        probe: Some(probe),
+        ..icmp_check()
+    }))
+}
+
 #[test]
-fn probes_of_applications_are_held_to_their_rules() {
+fn checks_of_name_servers_are_held_to_their_rules() {
     use wire::check::Probe;
 
-    let probe = |probe| {
-        complaint(Check::try_from(wire::Check {
-            probe: Some(probe),
-            ..icmp_check()
-        }))
-    };
     let dns = |change: fn(&mut wire::DnsProbe)| {
         let mut dns = wire::DnsProbe {
             transport: wire::DnsTransport::Udp.into(),
@@ -205,8 +206,42 @@ fn probes_of_applications_are_held_to_their_rules() {
             ..wire::DnsProbe::default()
         };
         change(&mut dns);
-        probe(Probe::Dns(dns))
+        complaint_about(Probe::Dns(dns))
     };
+    let found = [
+        dns(|d| d.transport = 3),
+        dns(|d| d.query_type = 255),
+        dns(|d| d.port = 0),
+        dns(|d| d.query_name.clear()),
+        dns(|d| d.expected = vec!["::1".to_owned()]),
+        dns(|d| d.expected = vec!["10.0.0.1".to_owned(); 65]),
+        dns(|d| d.expected_rcode = 4_096),
+        dns(|d| d.edns_bytes = 511),
+        dns(|d| d.tries = 11),
+        dns(|d| {
+            d.canary = true;
+            d.query_name = format!("{0}.{0}.{0}.{0}", "x".repeat(62));
+        }),
+    ];
+    let expected = [
+        "dns.transport has the unknown value 3",
+        "dns.query_type has the unknown value 255",
+        "dns.port is 0, allowed is 1 to 65535",
+        "dns.query_name: must be a domain name",
+        "dns.expected: must be addresses of the family of the query type",
+        "dns.expected has length 65, the limit is 64",
+        "dns.expected_rcode is 4096, allowed is 0 to 4095",
+        "dns.edns_bytes is 511, allowed is 512 to 65535",
+        "dns.tries is 11, allowed is 0 to 10",
+        "dns.query_name: leaves no room for the random label of a canary",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn checks_of_pages_and_certificates_are_held_to_their_rules() {
+    use wire::check::Probe;
+
     let http = |change: fn(&mut wire::HttpProbe)| {
         let mut http = wire::HttpProbe {
             port: 80,
@@ -218,53 +253,23 @@ fn probes_of_applications_are_held_to_their_rules() {
             ..wire::HttpProbe::default()
         };
         change(&mut http);
-        probe(Probe::Http(http))
+        complaint_about(Probe::Http(http))
     };
     let tls = |roots| {
-        probe(Probe::Tls(wire::TlsProbe {
+        complaint_about(Probe::Tls(wire::TlsProbe {
             port: 443,
             roots,
             ..wire::TlsProbe::default()
         }))
     };
     let keys = |key_sha256| {
-        probe(Probe::Tls(wire::TlsProbe {
+        complaint_about(Probe::Tls(wire::TlsProbe {
             port: 443,
             key_sha256,
             ..wire::TlsProbe::default()
         }))
     };
-    let udp = |change: fn(&mut wire::UdpProbe)| {
-        let mut udp = wire::UdpProbe {
-            port: 7,
-            packets: 5,
-            packet_interval_ms: 200,
-            payload_bytes: 56,
-            source: String::new(),
-        };
-        change(&mut udp);
-        probe(Probe::Udp(udp))
-    };
-    let ntp = |version, tries| {
-        probe(Probe::Ntp(wire::NtpProbe {
-            port: 123,
-            version,
-            tries,
-        }))
-    };
-    let ipv6 = |change: fn(&mut wire::Ipv6Probe)| {
-        let mut ipv6 = wire::Ipv6Probe::default();
-        change(&mut ipv6);
-        probe(Probe::Ipv6(ipv6))
-    };
     let found = [
-        dns(|d| d.transport = 3),
-        dns(|d| d.query_type = 255),
-        dns(|d| d.port = 0),
-        dns(|d| d.query_name.clear()),
-        dns(|d| d.expected = vec!["::1".to_owned()]),
-        dns(|d| d.expected = vec!["10.0.0.1".to_owned(); 65]),
-        dns(|d| d.expected_rcode = 4_096),
         http(|h| h.path = "index.html".to_owned()),
         http(|h| h.path = "/a b".to_owned()),
         http(|h| h.path = "/a\r\nHost: x".to_owned()),
@@ -274,19 +279,6 @@ fn probes_of_applications_are_held_to_their_rules() {
         http(|h| h.body_contains = "x".repeat(256)),
         tls(vec![Vec::new(); 17]),
         tls(vec![vec![0; 8_193]]),
-        ipv6(|i| i.allotted_prefix = "10.0.0.0/8".to_owned()),
-        ipv6(|i| i.anchors4 = vec!["::1".to_owned()]),
-        ipv6(|i| i.anchors6 = vec!["::1".to_owned(); 17]),
-        ipv6(|i| i.collector6 = "2001:db8::1".to_owned()),
-        ipv6(|i| i.services = vec![wire::Ipv6Service::default()]),
-        ipv6(|i| i.resolver6 = "dns.example".to_owned()),
-        ipv6(|i| i.expected_path_mtu = 1_279),
-        dns(|d| d.edns_bytes = 511),
-        dns(|d| d.tries = 11),
-        dns(|d| {
-            d.canary = true;
-            d.query_name = format!("{0}.{0}.{0}.{0}", "x".repeat(62));
-        }),
         http(|h| h.body_lacks = "x".repeat(256)),
         http(|h| h.redirects_max = 11),
         http(|h| h.body_bytes_max = (16 << 20) + 1),
@@ -295,7 +287,53 @@ fn probes_of_applications_are_held_to_their_rules() {
         http(|h| h.roots = vec![Vec::new(); 17]),
         keys(vec![vec![0; 31]]),
         keys(vec![vec![0; 32]; 17]),
-        probe(Probe::Tcp(wire::TcpProbe {
+    ];
+    let expected = [
+        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
+        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
+        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
+        "http.host: must be a domain name",
+        "http.expected_status_min is 400, allowed is 100 to 399",
+        "http.expected_status_max is 1000, allowed is 100 to 999",
+        "http.body_contains has length 256, the limit is 255",
+        "tls.roots has length 17, the limit is 16",
+        "tls.roots has length 8193, the limit is 8192",
+        "http.body_lacks has length 256, the limit is 255",
+        "http.redirects_max is 11, allowed is 0 to 10",
+        "http.body_bytes_max is 16777217, allowed is 1 to 16777216",
+        "http.version has the unknown value 3",
+        "http.expected_headers: must have names of headers",
+        "http.roots has length 17, the limit is 16",
+        "tls.key_sha256: must be SHA-256 digests of 32 bytes",
+        "tls.key_sha256 has length 17, the limit is 16",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn checks_by_tcp_udp_and_ntp_are_held_to_their_rules() {
+    use wire::check::Probe;
+
+    let udp = |change: fn(&mut wire::UdpProbe)| {
+        let mut udp = wire::UdpProbe {
+            port: 7,
+            packets: 5,
+            packet_interval_ms: 200,
+            payload_bytes: 56,
+            source: String::new(),
+        };
+        change(&mut udp);
+        complaint_about(Probe::Udp(udp))
+    };
+    let ntp = |version, tries| {
+        complaint_about(Probe::Ntp(wire::NtpProbe {
+            port: 123,
+            version,
+            tries,
+        }))
+    };
+    let found = [
+        complaint_about(Probe::Tcp(wire::TcpProbe {
             port: 80,
             source: "::1".to_owned(),
         })),
@@ -308,40 +346,6 @@ fn probes_of_applications_are_held_to_their_rules() {
         ntp(4, 11),
     ];
     let expected = [
-        "dns.transport has the unknown value 3",
-        "dns.query_type has the unknown value 255",
-        "dns.port is 0, allowed is 1 to 65535",
-        "dns.query_name: must be a domain name",
-        "dns.expected: must be addresses of the family of the query type",
-        "dns.expected has length 65, the limit is 64",
-        "dns.expected_rcode is 4096, allowed is 0 to 4095",
-        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
-        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
-        "http.path: must start with '/' and have no spaces and no letters outside of ASCII",
-        "http.host: must be a domain name",
-        "http.expected_status_min is 400, allowed is 100 to 399",
-        "http.expected_status_max is 1000, allowed is 100 to 999",
-        "http.body_contains has length 256, the limit is 255",
-        "tls.roots has length 17, the limit is 16",
-        "tls.roots has length 8193, the limit is 8192",
-        "ipv6.allotted_prefix: must be a prefix such as 2001:db8::/48",
-        "ipv6.anchors4: must be addresses of the family",
-        "ipv6.anchors6 has length 17, the limit is 16",
-        "ipv6.collector6: must be an address with port such as [2001:db8::1]:8443",
-        "ipv6.services.host: must be a domain name",
-        "ipv6.resolver6: must be an IPv6 address",
-        "ipv6.expected_path_mtu is 1279, allowed is 1280 to 65535",
-        "dns.edns_bytes is 511, allowed is 512 to 65535",
-        "dns.tries is 11, allowed is 0 to 10",
-        "dns.query_name: leaves no room for the random label of a canary",
-        "http.body_lacks has length 256, the limit is 255",
-        "http.redirects_max is 11, allowed is 0 to 10",
-        "http.body_bytes_max is 16777217, allowed is 1 to 16777216",
-        "http.version has the unknown value 3",
-        "http.expected_headers: must have names of headers",
-        "http.roots has length 17, the limit is 16",
-        "tls.key_sha256: must be SHA-256 digests of 32 bytes",
-        "tls.key_sha256 has length 17, the limit is 16",
         "tcp.source: must be an address of the check's family",
         "udp.packets is 0, allowed is 1 to 1000",
         "udp.packet_interval_ms: packets may not leave all at once",
@@ -350,6 +354,36 @@ fn probes_of_applications_are_held_to_their_rules() {
         "udp.source: must be an address of the check's family",
         "ntp.version is 5, allowed is 3 to 4",
         "ntp.tries is 11, allowed is 0 to 10",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn checks_of_ipv6_readiness_are_held_to_their_rules() {
+    use wire::check::Probe;
+
+    let ipv6 = |change: fn(&mut wire::Ipv6Probe)| {
+        let mut ipv6 = wire::Ipv6Probe::default();
+        change(&mut ipv6);
+        complaint_about(Probe::Ipv6(ipv6))
+    };
+    let found = [
+        ipv6(|i| i.allotted_prefix = "10.0.0.0/8".to_owned()),
+        ipv6(|i| i.anchors4 = vec!["::1".to_owned()]),
+        ipv6(|i| i.anchors6 = vec!["::1".to_owned(); 17]),
+        ipv6(|i| i.collector6 = "2001:db8::1".to_owned()),
+        ipv6(|i| i.services = vec![wire::Ipv6Service::default()]),
+        ipv6(|i| i.resolver6 = "dns.example".to_owned()),
+        ipv6(|i| i.expected_path_mtu = 1_279),
+    ];
+    let expected = [
+        "ipv6.allotted_prefix: must be a prefix such as 2001:db8::/48",
+        "ipv6.anchors4: must be addresses of the family",
+        "ipv6.anchors6 has length 17, the limit is 16",
+        "ipv6.collector6: must be an address with port such as [2001:db8::1]:8443",
+        "ipv6.services.host: must be a domain name",
+        "ipv6.resolver6: must be an IPv6 address",
+        "ipv6.expected_path_mtu is 1279, allowed is 1280 to 65535",
     ];
     assert_eq!(found, expected);
 }
