@@ -156,15 +156,30 @@ impl DatagramSocket {
 
     /// Errors first: what they are about was sent before anything that may still come.
     fn take(&self, buffer: &mut DatagramBuffer) -> Result<Taken, Errno> {
+        if let Some(taken) = self.take_errors(buffer)? {
+            return Ok(taken);
+        }
+        match self.take_datagram(buffer) {
+            // An error that came in between is told here without saying which datagram it is about; the queue says it.
+            Err(errno) if errno != Errno::EAGAIN => self.take_errors(buffer)?.ok_or(errno),
+            taken => taken,
+        }
+    }
+
+    /// The next error that says that something was lost.
+    fn take_errors(&self, buffer: &mut DatagramBuffer) -> Result<Option<Taken>, Errno> {
         loop {
             match self.take_error(buffer) {
-                Ok(Some(taken)) => return Ok(taken),
+                Ok(Some(taken)) => return Ok(Some(taken)),
                 // Another one may follow.
                 Ok(None) => {}
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EAGAIN) => return Ok(None),
                 Err(errno) => return Err(errno),
             }
         }
+    }
+
+    fn take_datagram(&self, buffer: &mut DatagramBuffer) -> Result<Taken, Errno> {
         let DatagramBuffer { data, control } = buffer;
         let mut slices = [IoSliceMut::new(data)];
         let fd = self.socket.as_raw_fd();

@@ -139,8 +139,9 @@ impl Train {
                 () = sleep_until(due), if !all_sent => {
                     udp_echo::build(self.nonce, next, self.len, &mut datagram);
                     let allowed = deadline.saturating_duration_since(Instant::now());
-                    self.send(socket, next, &datagram, allowed);
-                    meter.datagram_sent(datagram.len());
+                    if self.send(socket, next, &datagram, allowed) {
+                        meter.datagram_sent(datagram.len());
+                    }
                     next += 1;
                 }
             }
@@ -148,23 +149,29 @@ impl Train {
         Ok(())
     }
 
-    fn send(&mut self, socket: &DatagramSocket, index: u32, datagram: &[u8], allowed: Duration) {
+    /// Returns whether the datagram left. One that this machine refused counts as sent, as it does with ping.
+    fn send(
+        &mut self,
+        socket: &DatagramSocket,
+        index: u32,
+        datagram: &[u8],
+        allowed: Duration,
+    ) -> bool {
         let departure = Departure {
             clock: ClockOffset::now(),
             real_ns: real_ns(),
             allowed,
         };
-        let fate = match socket.send(datagram) {
-            Ok(()) => Fate::Sent(departure),
-            Err(refusal) => {
-                self.refusal = Some(refusal);
-                Fate::Lost
-            }
-        };
+        let result = socket.send(datagram);
         self.sent += 1;
+        self.refusal = result.err().or(self.refusal);
         if let Some(slot) = self.fate(index) {
-            *slot = fate;
+            *slot = match result {
+                Ok(()) => Fate::Sent(departure),
+                Err(_) => Fate::Lost,
+            };
         }
+        result.is_ok()
     }
 
     fn fate(&mut self, index: u32) -> Option<&mut Fate> {
