@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Between `first` and `last` lie two ways. In each network the side of the site is .1, the other .2; IPv6 alike in
-//! fd70:N::/64.
+//! `fd70:N::/64`.
 
 #[path = "link_path/network.rs"]
 mod network;
@@ -17,7 +17,7 @@ mod shape;
 use extranet_proto::assignment::{PathProbe, PathTransport};
 use extranet_proto::metric;
 use extranet_proto::record::{EventKind, Outcome, Reason};
-use network::{FAMILIES, Network, Way};
+use network::{FAMILIES, Network, Way, hops, hush, make_terse, probes, speak};
 use shape::{Seen, probe, value};
 
 #[test]
@@ -26,11 +26,11 @@ fn every_transport_finds_exactly_the_routers_that_are_there() {
     for far in FAMILIES {
         for transport in PathTransport::ALL {
             let before = network.counted(far);
-            let measured = network.measure(&network.probes(), &probe(transport), far);
+            let measured = network.measure(&probes(), &probe(transport), far);
             let after = network.counted(far);
             let seen = Seen::of(&measured);
             assert_eq!(measured.outcome, Outcome::Ok, "{seen}");
-            assert_eq!(seen.addresses(), network.hops(far, Way::Upper), "{seen}");
+            assert_eq!(seen.addresses(), hops(far, Way::Upper), "{seen}");
             for hop in &seen.hops {
                 assert_eq!((hop.sent, hop.received), (Some(3), 3), "{seen}");
                 assert!(hop.min_us.is_some(), "{seen}");
@@ -47,16 +47,16 @@ fn every_transport_finds_exactly_the_routers_that_are_there() {
 #[test]
 fn a_silent_router_is_a_gap_and_no_other_way() {
     let network = Network::new();
-    let probes = network.probes();
+    let agent = probes();
     for far in FAMILIES {
-        let whole = network.measure(&probes, &probe(PathTransport::Udp), far);
+        let whole = network.measure(&agent, &probe(PathTransport::Udp), far);
         let known = value(&whole, metric::PATH_FINGERPRINT);
-        network.hush(&network.upper);
-        let measured = network.measure(&probes, &probe(PathTransport::Udp), far);
-        network.speak(&network.upper);
+        hush(&network.upper);
+        let measured = network.measure(&agent, &probe(PathTransport::Udp), far);
+        speak(&network.upper);
         let seen = Seen::of(&measured);
         assert_eq!(measured.outcome, Outcome::Ok, "{seen}");
-        let mut expected = network.hops(far, Way::Upper);
+        let mut expected = hops(far, Way::Upper);
         expected[1] = String::new();
         assert_eq!(seen.addresses(), expected, "{seen}");
         assert_eq!((seen.hops[1].sent, seen.hops[1].received), (Some(3), 0));
@@ -83,11 +83,11 @@ fn a_flow_stays_on_its_way_where_load_is_shared_and_flows_differ() {
                     attempts: 6,
                     ..probe
                 };
-                let measured = network.measure(&network.probes(), &probe, far);
+                let measured = network.measure(&probes(), &probe, far);
                 let seen = Seen::of(&measured);
                 let way = [Way::Upper, Way::Lower]
                     .iter()
-                    .position(|way| network.hops(far, *way)[1] == seen.addresses()[1]);
+                    .position(|way| hops(far, *way)[1] == seen.addresses()[1]);
                 assert_eq!(seen.hops.len(), 4, "one who answers at each hop: {seen}");
                 ways[way.expect("one of the two ways")] += 1;
             }
@@ -95,7 +95,7 @@ fn a_flow_stays_on_its_way_where_load_is_shared_and_flows_differ() {
         }
         // The port that an agent derives is the same after a restart.
         let again = || {
-            let measured = network.measure(&network.probes(), &probe(PathTransport::Udp), far);
+            let measured = network.measure(&probes(), &probe(PathTransport::Udp), far);
             value(&measured, metric::PATH_FINGERPRINT)
         };
         let first = again();
@@ -106,15 +106,15 @@ fn a_flow_stays_on_its_way_where_load_is_shared_and_flows_differ() {
 #[test]
 fn another_way_is_an_event_and_counted() {
     let network = Network::new();
-    let probes = network.probes();
+    let agent = probes();
     for far in FAMILIES {
-        let measure = || network.measure(&probes, &probe(PathTransport::Icmp), far);
+        let measure = || network.measure(&agent, &probe(PathTransport::Icmp), far);
         let before = measure();
         assert_eq!(before.notes, []);
         network.lead(Way::Lower);
         let after = measure();
         let seen = Seen::of(&after);
-        assert_eq!(seen.addresses(), network.hops(far, Way::Lower), "{seen}");
+        assert_eq!(seen.addresses(), hops(far, Way::Lower), "{seen}");
         assert_eq!(after.outcome, Outcome::Ok);
         assert_eq!(value(&after, metric::PATH_CHANGES), Some(1));
         assert_ne!(
@@ -130,7 +130,7 @@ fn another_way_is_an_event_and_counted() {
             value(&after, metric::PATH_FINGERPRINT)
         );
         for way in [Way::Upper, Way::Lower] {
-            let shown = network.hops(far, way).join(" > ");
+            let shown = hops(far, way).join(" > ");
             assert!(text.contains(&shown), "{shown} in {text}");
         }
         network.lead(Way::Upper);
@@ -153,7 +153,7 @@ fn what_ends_a_path_is_told_apart() {
                 attempts: 1,
                 ..probe(transport)
             };
-            let look = || network.measure(&network.probes(), &once, far);
+            let look = || network.measure(&probes(), &once, far);
             let (upper, last) = (&network.upper, &network.last);
             let host = if far.v6 {
                 "addr-unreachable"
@@ -172,7 +172,7 @@ fn what_ends_a_path_is_told_apart() {
                 ("loop", Reason::RoutingLoop, 0),
                 ("drop", Reason::Timeout, 2),
             ];
-            for (how, reason, hops) in cases {
+            for (how, reason, distance) in cases {
                 network.spoil(how, far);
                 let measured = look();
                 network.mend(far);
@@ -182,19 +182,19 @@ fn what_ends_a_path_is_told_apart() {
                     (Outcome::Failed, reason),
                     "{how}: {seen}"
                 );
-                if hops > 0 {
+                if distance > 0 {
                     let found = value(&measured, metric::PATH_HOPS);
-                    assert_eq!(found, Some(hops), "{how}: {seen}");
+                    assert_eq!(found, Some(distance), "{how}: {seen}");
                 }
                 assert_eq!(value(&measured, metric::PATH_REACHED), Some(0), "{how}");
             }
             // Behind routers that say nothing the target is found, if not its distance.
             for router in [upper, last] {
-                network.hush(router);
+                hush(router);
             }
             let measured = look();
             for router in [upper, last] {
-                network.speak(router);
+                speak(router);
             }
             assert_eq!(measured.outcome, Outcome::Ok, "{}", Seen::of(&measured));
         }
@@ -204,13 +204,13 @@ fn what_ends_a_path_is_told_apart() {
 #[test]
 fn routers_that_quote_only_eight_bytes_are_asked_one_by_one() {
     let network = Network::new();
-    let _terse = network.make_terse(&network.first);
+    let _terse = make_terse(&network.first);
     let far = FAMILIES[0];
     for transport in PathTransport::ALL {
-        let measured = network.measure(&network.probes(), &probe(transport), far);
+        let measured = network.measure(&probes(), &probe(transport), far);
         let seen = Seen::of(&measured);
         assert_eq!(measured.outcome, Outcome::Ok, "{seen}");
-        assert_eq!(seen.addresses(), network.hops(far, Way::Upper), "{seen}");
+        assert_eq!(seen.addresses(), hops(far, Way::Upper), "{seen}");
         assert!(
             seen.hops.iter().all(|hop| hop.received == 3),
             "{transport:?}: {seen}"
@@ -230,7 +230,7 @@ fn the_path_mtu_is_found_to_the_byte_and_a_black_hole_is_told() {
                     ..probe(transport)
                 };
                 let before = network.counted(far);
-                let measured = network.measure(&network.probes(), &probe, far);
+                let measured = network.measure(&probes(), &probe, far);
                 let after = network.counted(far);
                 let cost = (measured.traffic.sent, measured.traffic.received);
                 assert_eq!(cost, (after.0 - before.0, after.1 - before.1));
@@ -253,7 +253,7 @@ fn the_path_mtu_is_found_to_the_byte_and_a_black_hole_is_told() {
             assert_eq!(measured.reason, Reason::PathMtuUnexpected);
             assert_eq!(value(&measured, metric::PATH_MTU_TOO_BIG), Some(1));
             let limit = Seen::of(&measured).limit;
-            let teller = network.hops(far, Way::Upper)[0].clone();
+            let teller = hops(far, Way::Upper)[0].clone();
             assert_eq!(limit, Some((teller, 1_300)));
             let (measured, _) = look(Some(1_300));
             assert_eq!(measured.outcome, Outcome::Ok);
@@ -281,7 +281,7 @@ fn mtr_sees_the_same_routers() {
             (PathTransport::Udp, &["--udp"][..]),
             (PathTransport::Tcp, &["--tcp", "--port", "443"][..]),
         ] {
-            let measured = network.measure(&network.probes(), &probe(transport), far);
+            let measured = network.measure(&probes(), &probe(transport), far);
             let peer = network.mtr(far, flags);
             assert_eq!(Seen::of(&measured).addresses(), peer, "{transport:?}");
         }
@@ -297,7 +297,7 @@ fn nobody_needs_no_capability_and_sees_a_table() {
     for far in FAMILIES {
         for transport in ["icmp", "udp", "tcp"] {
             let shown = network.agent_as_nobody(&["path", far.address, "--transport", transport]);
-            for (hop, address) in (1..).zip(network.hops(far, Way::Upper)) {
+            for (hop, address) in (1..).zip(hops(far, Way::Upper)) {
                 let line = format!("{hop:02} {address} ");
                 let found = shown.lines().find(|shown| shown.starts_with(&line));
                 assert!(

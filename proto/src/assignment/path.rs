@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused() {
-        let cases: [(&str, fn(&mut wire::PathProbe)); 13] = [
+        type Change = fn(&mut wire::PathProbe);
+        let cases: [(&str, Change); 13] = [
             ("path.transport", |p| p.transport = 9),
             ("path.port", |p| p.port = 7),
             ("path.port", |p| p.transport = 2),

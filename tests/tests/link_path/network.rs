@@ -150,28 +150,6 @@ impl Network {
         route(&self.first, "-6 default", &both("fd70:2::2", "fd70:3::2"));
     }
 
-    /// The addresses that answer on a way.
-    pub(crate) fn hops(&self, far: Far, way: Way) -> Vec<String> {
-        let (middle, last) = match way {
-            Way::Upper => (2, 4),
-            Way::Lower => (3, 5),
-        };
-        let hops = [(1, 2), (middle, 2), (last, 2), (6, 2)];
-        let text = |(net, host): (u8, u8)| {
-            if far.v6 {
-                format!("fd70:{net}::{host}")
-            } else {
-                format!("10.70.{net}.{host}")
-            }
-        };
-        hops.map(text).to_vec()
-    }
-
-    /// A fresh set of probes, as after a start of the agent.
-    pub(crate) fn probes(&self) -> Probes {
-        Probes::new(ObjectIds::new())
-    }
-
     /// One run at the site.
     pub(crate) fn measure(&self, probes: &Probes, probe: &PathProbe, far: Far) -> Measured {
         let address: IpAddr = far.address.parse().expect("an address");
@@ -198,19 +176,6 @@ impl Network {
                 deadline: tokio::time::Instant::now() + timeout,
             }))
         })
-    }
-
-    /// A router that forwards but never says that the time to live ran out.
-    pub(crate) fn hush(&self, router: &Namespace) {
-        router.nft("add table inet hush");
-        router.nft("add chain inet hush out { type filter hook output priority 0; }");
-        router.nft("add rule inet hush out icmp type time-exceeded drop");
-        router.nft("add rule inet hush out icmpv6 type time-exceeded drop");
-    }
-
-    /// It says so again.
-    pub(crate) fn speak(&self, router: &Namespace) {
-        router.nft("delete table inet hush");
     }
 
     /// The upper router no longer lets packets through: "loop" sends them back, "drop" swallows them, all else is how
@@ -357,30 +322,65 @@ impl Network {
         let shown = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&shown).into_owned()
     }
+}
 
-    /// A router that quotes only the header of IP and eight bytes of what is behind it, over IPv4: it drops what its
-    /// kernel would say, and says it itself.
-    pub(crate) fn make_terse(&self, router: &Namespace) -> Terse {
-        router.nft("add table inet terse");
-        router.nft("add chain inet terse out { type filter hook output priority 0; }");
-        router.nft("add rule inet terse out icmp type time-exceeded ip length > 56 drop");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let (wire, out) = router.enter(|| {
-            let open = |family, kind, protocol| {
-                socket(family, kind, SockFlag::empty(), protocol).expect("root may open any socket")
-            };
-            let (packets, icmp) = (SockProtocol::EthAll, SockProtocol::Icmp);
-            (
-                open(AddressFamily::Packet, SockType::Datagram, packets),
-                open(AddressFamily::Inet, SockType::Raw, icmp),
-            )
-        });
-        let thread = std::thread::spawn(move || quote_eight_bytes(&wire, &out, &stopped));
-        Terse {
-            stop,
-            thread: Some(thread),
+/// The addresses that answer on a way.
+pub(crate) fn hops(far: Far, way: Way) -> Vec<String> {
+    let (middle, last) = match way {
+        Way::Upper => (2, 4),
+        Way::Lower => (3, 5),
+    };
+    let hops = [(1, 2), (middle, 2), (last, 2), (6, 2)];
+    let text = |(net, host): (u8, u8)| {
+        if far.v6 {
+            format!("fd70:{net}::{host}")
+        } else {
+            format!("10.70.{net}.{host}")
         }
+    };
+    hops.map(text).to_vec()
+}
+
+/// A fresh set of probes, as after a start of the agent.
+pub(crate) fn probes() -> Probes {
+    Probes::new(ObjectIds::new())
+}
+
+/// A router that forwards but never says that the time to live ran out.
+pub(crate) fn hush(router: &Namespace) {
+    router.nft("add table inet hush");
+    router.nft("add chain inet hush out { type filter hook output priority 0; }");
+    router.nft("add rule inet hush out icmp type time-exceeded drop");
+    router.nft("add rule inet hush out icmpv6 type time-exceeded drop");
+}
+
+/// It says so again.
+pub(crate) fn speak(router: &Namespace) {
+    router.nft("delete table inet hush");
+}
+
+/// A router that quotes only the header of IP and eight bytes of what is behind it, over IPv4: it drops what its
+/// kernel would say, and says it itself.
+pub(crate) fn make_terse(router: &Namespace) -> Terse {
+    router.nft("add table inet terse");
+    router.nft("add chain inet terse out { type filter hook output priority 0; }");
+    router.nft("add rule inet terse out icmp type time-exceeded ip length > 56 drop");
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let (wire, out) = router.enter(|| {
+        let open = |family, kind, protocol| {
+            socket(family, kind, SockFlag::empty(), protocol).expect("root may open any socket")
+        };
+        let (packets, icmp) = (SockProtocol::EthAll, SockProtocol::Icmp);
+        (
+            open(AddressFamily::Packet, SockType::Datagram, packets),
+            open(AddressFamily::Inet, SockType::Raw, icmp),
+        )
+    });
+    let thread = std::thread::spawn(move || quote_eight_bytes(&wire, &out, &stopped));
+    Terse {
+        stop,
+        thread: Some(thread),
     }
 }
 

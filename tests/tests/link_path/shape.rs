@@ -40,7 +40,7 @@ pub(crate) struct Seen {
 /// Somebody who answered at a hop, or nobody.
 #[derive(Debug)]
 pub(crate) struct Hop {
-    hop: String,
+    distance: String,
     pub(crate) address: String,
     pub(crate) sent: Option<u64>,
     pub(crate) received: u64,
@@ -63,7 +63,7 @@ impl Seen {
             }
             if let Some(received) = value(metric::PATH_HOP_RECEIVED) {
                 hops.push(Hop {
-                    hop: label(definition, "hop"),
+                    distance: label(definition, "hop"),
                     address: label(definition, "address"),
                     sent: value(metric::PATH_HOP_SENT),
                     received,
@@ -71,7 +71,7 @@ impl Seen {
                 });
             }
         }
-        hops.sort_by(|a, b| (&a.hop, &a.address).cmp(&(&b.hop, &b.address)));
+        hops.sort_by(|a, b| (&a.distance, &a.address).cmp(&(&b.distance, &b.address)));
         Self {
             hops,
             limit,
@@ -92,7 +92,7 @@ impl fmt::Display for Seen {
             write!(
                 f,
                 "; {} '{}' {}/{:?}",
-                hop.hop, hop.address, hop.received, hop.sent
+                hop.distance, hop.address, hop.received, hop.sent
             )?;
         }
         Ok(())

@@ -73,6 +73,10 @@ pub(super) struct Line {
     payload: Vec<u8>,
     packet: Vec<u8>,
     traffic: Traffic,
+    /// Read while something was sent.
+    early: Vec<Event>,
+    /// What this machine said it can send, bytes.
+    refused_above: Option<u16>,
 }
 
 impl Line {
@@ -103,6 +107,8 @@ impl Line {
             payload: Vec::new(),
             packet: Vec::new(),
             traffic: Traffic::default(),
+            early: Vec::new(),
+            refused_above: None,
         })
     }
 
@@ -141,13 +147,16 @@ impl Line {
                 }
                 Err(errno) => {
                     attempts += 1;
-                    if attempts == SEND_ATTEMPTS {
-                        return Err(NotSent::Refused(Refusal::of(errno)));
-                    }
                     if errno == Errno::EMSGSIZE
-                        && let Some(not_sent) = self.why_too_large()
+                        && let Some(mtu) = self.own_mtu()
                     {
-                        return Err(not_sent);
+                        return Err(NotSent::TooLarge(Some(mtu)));
+                    }
+                    if attempts == SEND_ATTEMPTS {
+                        return Err(match errno {
+                            Errno::EMSGSIZE => NotSent::TooLarge(None),
+                            errno => NotSent::Refused(Refusal::of(errno)),
+                        });
                     }
                 }
             }
@@ -199,24 +208,13 @@ impl Line {
         socket.send(&self.packet)
     }
 
-    /// Looks whether the kernel said in the error queue how large a packet may be. Errors of the network that come
-    /// first are lost; they are about packets whose answers are waited for elsewhere and asked for again.
-    fn why_too_large(&mut self) -> Option<NotSent> {
-        for _ in 0..DRAIN_LIMIT {
-            match self.socket.get_ref().receive_error(&mut self.buffer) {
-                Ok(Received::Item(error)) => {
-                    if let Origin::Local {
-                        errno: Errno::EMSGSIZE,
-                    } = error.origin
-                    {
-                        return Some(NotSent::TooLarge(u16::try_from(error.info).ok()));
-                    }
-                }
-                Ok(Received::Skipped) | Err(_) => {}
-                Ok(Received::Empty) => break,
-            }
-        }
-        Some(NotSent::TooLarge(None))
+    /// How large a packet may be here, if it was this machine that refused one: the kernel says so in the error queue.
+    /// Otherwise it told what a router had said of an earlier packet. What routers said is kept.
+    fn own_mtu(&mut self) -> Option<u16> {
+        self.refused_above = None;
+        let events = self.read();
+        self.early.extend(events);
+        self.refused_above.take()
     }
 
     /// Waits until something came back. Cancel safe.
@@ -230,7 +228,7 @@ impl Line {
 
     /// Reads what came back.
     pub(super) fn read(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.early);
         let mut kept = 0;
         for _ in 0..DRAIN_LIMIT {
             match self.read_error() {
@@ -260,14 +258,19 @@ impl Line {
             Received::Empty => return Ok(Received::Empty),
         };
         let clock = ClockOffset::now();
-        let Origin::Network {
-            kind,
-            code,
-            offender,
-            destination,
-        } = error.origin
-        else {
-            return Ok(Received::Skipped);
+        let (kind, code, offender, destination) = match error.origin {
+            Origin::Network {
+                kind,
+                code,
+                offender,
+                destination,
+            } => (kind, code, offender, destination),
+            Origin::Local { errno } => {
+                if errno == Errno::EMSGSIZE {
+                    self.refused_above = u16::try_from(error.info).ok();
+                }
+                return Ok(Received::Skipped);
+            }
         };
         let trouble = Trouble {
             kind,

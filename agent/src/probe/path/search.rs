@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn every_path_is_measured_to_the_byte() {
         // Local MTU, links, path MTU, black hole, most rounds (with eight sizes at once).
-        let cases: [(u16, &[(u16, bool)], u16, bool, usize); 9] = [
+        type Links = [(u16, bool)];
+        let cases: [(u16, &Links, u16, bool, usize); 9] = [
             (1_500, &[], 1_500, false, 3),
             (1_500, &[(1_400, true)], 1_400, false, 4),
             (

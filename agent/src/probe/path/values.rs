@@ -164,11 +164,16 @@ impl Gathered {
         self.values
             .sort_by_key(|value| (value.metric, value.object));
         let mut measured = match refusal {
-            None => Measured::ok(duration, self.values),
             Some(Refusal {
                 outcome: Outcome::NotMeasured,
                 reason,
             }) if self.values.is_empty() => Measured::not_measured(reason, duration),
+            // With a refusal: the trace is good; the path MTU is not known, and not there.
+            None
+            | Some(Refusal {
+                outcome: Outcome::NotMeasured,
+                ..
+            }) => Measured::ok(duration, self.values),
             Some(refusal) => Measured::failed(refusal.reason, duration, self.values),
         };
         measured.definitions = self.definitions;

@@ -38,7 +38,7 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(3_500);
 /// Once round trips are known: three times the longest and a quarter of a second, since routers answer when they have
 /// time; within these limits.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
-const PATIENCE_MAX: Duration = Duration::from_millis(3_000);
+const PATIENCE_MAX: Duration = Duration::from_secs(3);
 const PATIENCE_EXTRA: Duration = Duration::from_millis(250);
 
 /// What is asked for.

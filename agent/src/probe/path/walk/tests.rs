@@ -62,7 +62,7 @@ fn trace(path: &[Node], parallel: u8) -> Traced {
         attempts: 3,
         parallel,
     };
-    trace_within(path, extent, Duration::from_secs(60))
+    trace_within(path, extent, Duration::from_mins(1))
 }
 
 fn trace_within(path: &[Node], extent: Extent, limit: Duration) -> Traced {
@@ -85,7 +85,7 @@ fn trace_within(path: &[Node], extent: Extent, limit: Duration) -> Traced {
                 round_trip: Some(MS * u32::from(hop)),
             };
             match node {
-                Lossy(_) if sent.iter().filter(|h| **h == hop).count() % 2 == 1 => {}
+                Lossy(_) if asked(&sent, hop) % 2 == 1 => {}
                 Short(_) => {
                     if let Some(index) = walk.answered_unidentified() {
                         walk.answered(index, answer);
@@ -125,6 +125,11 @@ fn trace_within(path: &[Node], extent: Extent, limit: Duration) -> Traced {
         sent,
         most_out,
     }
+}
+
+/// How often a hop was asked.
+fn asked(sent: &[u8], hop: u8) -> usize {
+    sent.iter().copied().filter(|sent| *sent == hop).count()
 }
 
 /// "1:3/3 2:0/3" for hop, received, sent; behind a hop with several responders how many.
