@@ -9,10 +9,16 @@ use extranet_proto::record::{Body, Definition, Record, RecordTime};
 /// once, when it is discovered.
 const OBJECTS: usize = 16_384;
 
+/// A definition that a probe says with every run is stored again after this time, ms: half of what the collector lets
+/// values wait for theirs, when newer records overtake older ones after an outage.
+const SAID_MS: u64 = 300_000;
+
 /// The definitions and when they were last repeated.
 #[derive(Debug)]
 pub(super) struct Definitions {
     by_object: BTreeMap<ObjectId, Definition>,
+    /// When each was last appended because a probe said it.
+    said_ms: BTreeMap<ObjectId, u64>,
     every_bytes: u64,
     every_ms: u64,
     bytes_since: u64,
@@ -24,6 +30,7 @@ impl Definitions {
     pub(super) fn new(every_bytes: u64, every_ms: u64) -> Self {
         Self {
             by_object: BTreeMap::new(),
+            said_ms: BTreeMap::new(),
             every_bytes,
             every_ms,
             bytes_since: 0,
@@ -32,7 +39,7 @@ impl Definitions {
     }
 
     /// A record is about to be appended. Returns definitions to append before it, and whether it is to be appended
-    /// itself: a definition that says what was said before waits for its repetition.
+    /// itself: a definition that says what was said a moment ago waits.
     pub(super) fn before(&mut self, record: &Record) -> (Vec<Record>, bool) {
         let time = record.time;
         let repeat = if self.is_due(time) {
@@ -50,11 +57,14 @@ impl Definitions {
         };
         if let Body::Definition(definition) = &record.body {
             let known = self.by_object.get(&definition.object);
-            if known == Some(definition) {
+            let said = self.said_ms.get(&definition.object);
+            let lately = said.is_some_and(|said| time.boottime_ms.saturating_sub(*said) < SAID_MS);
+            if known == Some(definition) && lately {
                 return (repeat, false);
             }
             if known.is_some() || self.by_object.len() < OBJECTS {
                 self.by_object.insert(definition.object, definition.clone());
+                self.said_ms.insert(definition.object, time.boottime_ms);
             }
         }
         (repeat, true)
