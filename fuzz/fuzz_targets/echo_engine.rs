@@ -52,7 +52,11 @@ fuzz_target!(|bytes: &[u8]| {
                 let mut message = request.clone();
                 let is_reply = what & 7 != 4;
                 if is_reply {
-                    let (asked, reply) = if family == Family::V4 { (8, 0) } else { (128, 129) };
+                    let (asked, reply) = if family == Family::V4 {
+                        (8, 0)
+                    } else {
+                        (128, 129)
+                    };
                     message[0] = reply;
                     // RFC 1624: the checksum of the reply follows from that of the request.
                     if family == Family::V4 {
@@ -85,7 +89,9 @@ fuzz_target!(|bytes: &[u8]| {
                 let ended = player.end(run, at).expect("it began");
                 let value = |metric| {
                     let mut values = ended.values.iter();
-                    values.find(|value| value.metric == metric).map(|value| value.raw)
+                    values
+                        .find(|value| value.metric == metric)
+                        .map(|value| value.raw)
                 };
                 let sent = value(metric::ICMP_SENT).unwrap_or(0);
                 let received = value(metric::ICMP_RECEIVED).unwrap_or(0);
