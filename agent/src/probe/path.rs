@@ -86,18 +86,22 @@ impl Tracer {
         let mut traffic = Traffic::default();
         let mut refusal = None;
         if probe.trace {
-            match trace(run, probe).await {
-                Ok((walk, cost)) => {
-                    traffic = cost;
+            match trace(run, probe, &mut traffic).await {
+                Ok(walk) => {
                     refusal = values::refusal_of(walk.end());
                     self.remember(run, probe, |known| {
                         gathered.trace(&walk, known, &self.0.objects, run);
                     });
                 }
-                Err(found) => return Measured::refused(found, started.elapsed(), Vec::new()),
+                Err(found) => {
+                    return Measured::refused(found, started.elapsed(), Vec::new())
+                        .costing(traffic);
+                }
             }
         }
-        if probe.path_mtu {
+        // A target that did not answer small packets answers no large ones; behind `max_hop` it may.
+        let may_answer = refusal.is_none_or(|refusal| refusal.reason == Reason::TimeExceeded);
+        if probe.path_mtu && may_answer {
             let before = self.remember(run, probe, |known| known.mtu);
             match discover(run, probe, before, &mut traffic).await {
                 Ok(discovered) => {
@@ -143,8 +147,8 @@ impl Tracer {
     }
 }
 
-/// Asks hop by hop.
-async fn trace(run: &Run<'_>, probe: &PathProbe) -> Result<(Walk, Traffic), Refusal> {
+/// Asks hop by hop; what it cost is told however it ends.
+async fn trace(run: &Run<'_>, probe: &PathProbe, traffic: &mut Traffic) -> Result<Walk, Refusal> {
     let mut walk = Walk::new(Extent {
         first_hop: probe.first_hop,
         max_hop: probe.max_hop,
@@ -154,20 +158,22 @@ async fn trace(run: &Run<'_>, probe: &PathProbe) -> Result<(Walk, Traffic), Refu
             PathTransport::Icmp | PathTransport::Udp => probe.parallel,
         },
     });
-    let traffic = match probe.transport {
+    match probe.transport {
         PathTransport::Tcp => {
             let mut connections = Connections::new(run, probe)?;
-            walk_connections(&mut walk, &mut connections, run.deadline).await?;
-            connections.traffic()
+            let ended = walk_connections(&mut walk, &mut connections, run.deadline).await;
+            *traffic = connections.traffic();
+            ended?;
         }
         PathTransport::Icmp | PathTransport::Udp => {
             let mut line = Line::open(run, probe)?;
             let bytes = header_bytes(line.family()) + INNER_HEADER_BYTES + probe.payload_bytes;
-            walk_line(&mut walk, &mut line, bytes, run.deadline).await?;
-            line.traffic()
+            let ended = walk_line(&mut walk, &mut line, bytes, run.deadline).await;
+            *traffic = line.traffic();
+            ended?;
         }
-    };
-    Ok((walk, traffic))
+    }
+    Ok(walk)
 }
 
 async fn walk_line(
