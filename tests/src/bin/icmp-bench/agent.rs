@@ -30,7 +30,7 @@ target = "anchor"
 interval = "60s"
 
 [[plan]]
-name = "49 checks: ICMP and TCP, 7.7 runs a second"
+name = "49 checks: ICMP and TCP, 8.5 runs a second"
 levels = ["county"]
 flush_interval = "5s"
 "#;
@@ -68,7 +68,7 @@ pub(crate) fn run() {
         .to_owned();
     for number in 0..1_000 {
         let address = Ipv4Addr::from_bits(0x7f01_0001 + number);
-        writeln!(targets, "centre,s{number},service,{address},").expect("a string");
+        writeln!(targets, "t,s{number},service,{address},").expect("a string");
     }
     sandbox.import(&access_points, &targets);
     let mut plan = PLAN.to_owned();
