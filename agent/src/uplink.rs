@@ -219,7 +219,7 @@ impl<P: Prober> Uplink<P> {
             }
             let delay = match end {
                 End::Wait { delay, .. } => backoff.after_wait(delay),
-                _ => backoff.next(),
+                _ => backoff.delay(),
             };
             tracing::warn!(
                 reason = error_chain(&end),

@@ -130,7 +130,7 @@ fn a_restart_does_not_fill_the_bucket() {
     before.follow(&plan(10_000_000, Vec::new()));
     before.charge_stream(FAR, traffic(900_000, 0));
     before.keep(&path);
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
 
     let after = Account::new(clock.clock());
     after.follow(&plan(10_000_000, Vec::new()));

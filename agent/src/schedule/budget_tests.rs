@@ -99,10 +99,15 @@ async fn no_day_costs_more_than_its_budget_and_the_important_check_keeps_its_rhy
     };
     let (trigger, stop) = shutdown();
     let (_plans, receiver) = watch::channel(Arc::new(plan));
-    let stats = Arc::new(Stats::new());
     let agent = AgentId::new("agent-1").unwrap();
-    let schedule = Schedule::new(agent, spender.clone(), spender.clone(), &clock, stats)
-        .with_account(account.clone());
+    let schedule = Schedule::new(
+        agent,
+        spender.clone(),
+        spender.clone(),
+        &clock,
+        Arc::default(),
+    )
+    .with_account(account.clone());
     let begin = Instant::now();
     let task = spawn_named("schedule", schedule.run(receiver, stop));
     tokio::time::sleep(HOUR * 60).await;

@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// A random time up to a ceiling that doubles.
-    pub fn next(&mut self) -> Duration {
+    pub fn delay(&mut self) -> Duration {
         let delay = random_up_to(self.ceiling);
         self.ceiling = (self.ceiling * 2).min(self.max);
         delay
@@ -56,12 +56,12 @@ mod tests {
         let mut first = Vec::new();
         for _ in 0..200 {
             let mut backoff = Backoff::new(min, max);
-            first.push(backoff.next());
+            first.push(backoff.delay());
             for ceiling in [2, 4, 8, 16, 32, 60, 60] {
-                assert!(backoff.next() <= Duration::from_secs(ceiling));
+                assert!(backoff.delay() <= Duration::from_secs(ceiling));
             }
             backoff.reset();
-            assert!(backoff.next() <= min);
+            assert!(backoff.delay() <= min);
         }
         assert!(first.iter().all(|delay| *delay <= min));
         let mean: Duration = first.iter().sum::<Duration>() / 200;

@@ -151,8 +151,8 @@ impl Security {
         }
         // What comes afterwards is read backwards, as it is sent: the end of an event before its beginning, so that what
         // is over is known to be.
-        let now_ms = now_us.div_euclid(1_000);
-        let is_late = |report: &Report| is_late(report.at_ms, now_ms, report.backlog);
+        let is_late =
+            |report: &Report| is_late(report.at_ms, now_us.div_euclid(1_000), report.backlog);
         let (mut late, live): (Vec<_>, Vec<_>) = reports.into_iter().partition(is_late);
         late.sort_by_key(|report| std::cmp::Reverse(report.at_ms));
         for report in late.iter().chain(&live) {

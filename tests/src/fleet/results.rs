@@ -46,7 +46,7 @@ pub fn result(
     medium: LinkClass,
     dice: &mut Dice,
 ) -> CheckResult {
-    let (base, spread, loss) = line(medium);
+    let (base, spread, loss_per_mille) = line(medium);
     let trip = |dice: &mut Dice| base + dice.below(spread);
     let value = |metric: Metric, raw: u64| Value {
         metric,
@@ -56,14 +56,16 @@ pub fn result(
     let (duration_us, values) = match &check.probe {
         Probe::Icmp(icmp) => {
             let sent = u64::from(icmp.packets);
-            let lost = (0..sent).filter(|_| dice.below(1_000) < loss).count() as u64;
+            let silent = (0..sent)
+                .filter(|_| dice.below(1_000) < loss_per_mille)
+                .count() as u64;
             let (first, second) = (trip(dice), trip(dice));
             let (min, max) = (first.min(second), first.max(second));
             let mut values = vec![
                 value(metric::ICMP_SENT, sent),
-                value(metric::ICMP_RECEIVED, sent - lost),
+                value(metric::ICMP_RECEIVED, sent - silent),
             ];
-            if lost < sent {
+            if silent < sent {
                 values.extend([
                     value(metric::ICMP_RTT_MIN, min),
                     value(metric::ICMP_RTT_AVG, min.midpoint(max)),

@@ -123,7 +123,7 @@ impl Site {
             };
             let delay = match delay {
                 Some(asked) => backoff.after_wait(asked),
-                None => backoff.next(),
+                None => backoff.delay(),
             };
             let back = Instant::now() + delay;
             // Measures on meanwhile, as a real one would.
