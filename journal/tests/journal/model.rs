@@ -139,7 +139,6 @@ impl Pair {
     fn reopen_after_crash(&mut self) {
         self.journal = None;
         self.mend_disk();
-        self.rig.fail_syncs(0);
         self.open();
         self.learn_drops();
         let waiting = self.waiting();
@@ -212,6 +211,8 @@ impl Pair {
 
     fn mend_disk(&mut self) {
         self.rig.set_capacity(None);
+        // A sync that fails later would make a drop that never was durable look like one that was.
+        self.rig.fail_syncs(0);
         self.disk_is_bad = false;
     }
 
@@ -338,7 +339,6 @@ impl Pair {
             Op::Follow { count } => self.follow(count),
             Op::Reopen => {
                 self.mend_disk();
-                self.rig.fail_syncs(0);
                 self.journal.take().unwrap().close().unwrap();
                 for record in &mut self.records {
                     if record.fate == Fate::Pending {
