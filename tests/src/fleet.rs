@@ -11,7 +11,7 @@ mod site;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use extranet_agent::clock::Clock;
 use extranet_agent::config::{Config, HostPort};
@@ -238,6 +238,3 @@ pub fn percentile(sorted: &[Duration], per_mille: usize) -> Duration {
     let at = sorted.len().saturating_sub(1) * per_mille / 1_000;
     sorted.get(at).copied().unwrap_or_default()
 }
-
-/// A moment that sites compare with.
-pub(crate) type Moment = Instant;

@@ -18,6 +18,9 @@ const PREFIX: &str = "extlab";
 /// Number of the next namespace of this process.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// Bytes of an Ethernet header: an interface counts them, an IP network does not.
+const ETHERNET_HEADER: u64 = 14;
+
 /// A network namespace. Clones are handles to the same one; the last one removes it, with its links.
 #[derive(Debug, Clone)]
 pub struct Namespace {
@@ -65,6 +68,21 @@ impl Namespace {
         let mut all = vec!["-n", self.name()];
         all.extend_from_slice(arguments);
         must(&all)
+    }
+
+    /// IP bytes that went over an interface so far, both directions together, without Ethernet headers.
+    pub fn ip_bytes(&self, interface: &str) -> u64 {
+        let shown = self.ip(&["-s", "-j", "link", "show", interface]);
+        let shown: serde_json::Value = serde_json::from_str(&shown).expect("ip prints JSON");
+        let counter = |way: &str, what: &str| {
+            shown[0]["stats64"][way][what]
+                .as_u64()
+                .expect("ip counts bytes and packets")
+        };
+        ["rx", "tx"]
+            .iter()
+            .map(|way| counter(way, "bytes") - ETHERNET_HEADER * counter(way, "packets"))
+            .sum()
     }
 
     /// Runs `nft` inside with one command, as `add table inet lab`.

@@ -53,26 +53,6 @@ const ACCESS_POINTS: &str =
     "ap_id,name,level,parent,medium\nvillage,village,village,centre,satellite\n";
 const TARGETS: &str = "ap_id,name,kind,address\ncentre,one,anchor,10.77.0.1\n";
 
-/// Bytes of an Ethernet header: the interface counts them, an IP network does not.
-const ETHERNET_HEADER: u64 = 14;
-
-/// IP bytes that went over the interface, both directions.
-fn on_the_wire(site: &Namespace) -> u64 {
-    let shown = site.ip(&["-s", "-j", "link", "show", "up0"]);
-    let shown: serde_json::Value = serde_json::from_str(&shown).expect("ip prints JSON");
-    ["rx", "tx"]
-        .iter()
-        .map(|way| {
-            let counter = |what: &str| {
-                shown[0]["stats64"][way][what]
-                    .as_u64()
-                    .expect("ip counts bytes and packets")
-            };
-            counter("bytes") - ETHERNET_HEADER * counter("packets")
-        })
-        .sum()
-}
-
 /// What the agent's account says, both directions, probes and stream.
 fn accounted(agent: &Agent) -> f64 {
     let statistics = agent.statistics().expect("the agent answers");
@@ -123,7 +103,7 @@ fn an_account_agrees_with_the_interface_and_a_budget_stretches_intervals() {
     });
 
     // Enrolment is not in the account: differences, over a time in which everything happens many times.
-    let before = (on_the_wire(&site), accounted(&agent));
+    let before = (site.ip_bytes("up0"), accounted(&agent));
     wait_until("stretched intervals", PATIENCE, || {
         let first = stretch("first").unwrap_or(1.0);
         (first >= 1.25)
@@ -131,7 +111,7 @@ fn an_account_agrees_with_the_interface_and_a_budget_stretches_intervals() {
             .ok_or_else(|| "not stretched yet".to_owned())
     });
     assert_eq!(stretch("last"), Some(1.0), "the important check can wait");
-    let after = (on_the_wire(&site), accounted(&agent));
+    let after = (site.ip_bytes("up0"), accounted(&agent));
     let wire = (after.0 - before.0) as f64;
     let account = after.1 - before.1;
     let ratio = account / wire;

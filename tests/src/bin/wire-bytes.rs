@@ -30,9 +30,6 @@ const CUT_EVERY: Duration = Duration::from_mins(10);
 /// Between the agents' sending and the samples' being visible.
 const SETTLE: Duration = Duration::from_secs(20);
 
-/// Bytes of an Ethernet header: the interface counts them, an IP network does not.
-const ETHERNET_HEADER: u64 = 14;
-
 const PLAN: &str = r#"
 [[plan]]
 name = "village"
@@ -125,20 +122,9 @@ impl Site {
     }
 
     fn wire(&self) -> Wire {
-        let shown = self.namespace.ip(&["-s", "-j", "link", "show", "up0"]);
-        let shown: serde_json::Value = serde_json::from_str(&shown).expect("ip prints JSON");
-        let counter = |way: &str, what: &str| {
-            shown[0]["stats64"][way][what]
-                .as_u64()
-                .expect("ip counts bytes and packets")
-        };
-        let ip_bytes = ["rx", "tx"]
-            .iter()
-            .map(|way| counter(way, "bytes") - ETHERNET_HEADER * counter(way, "packets"))
-            .sum();
         Wire {
             tcp: self.proxy.count(),
-            ip_bytes,
+            ip_bytes: self.namespace.ip_bytes("up0"),
         }
     }
 }

@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
+use super::Counts;
 use super::results::{Dice, SAMPLES_BESIDE, result};
-use super::{Counts, Moment};
 use crate::clock::now;
 
 /// Before the first assignment names an interval.
@@ -40,7 +40,7 @@ struct Chunk {
     first: u64,
     count: usize,
     block: Vec<u8>,
-    made: Moment,
+    made: std::time::Instant,
     /// Sent on the stream that stands.
     sent: bool,
 }
